@@ -1,0 +1,95 @@
+"""Every name that two parts of the system must agree on."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final
+
+GROUP: Final = "perdure.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+KIND: Final = "TrainingJob"
+PLURAL: Final = "trainingjobs"
+SINGULAR: Final = "trainingjob"
+SHORT_NAME: Final = "tj"
+
+FINALIZER: Final = f"{GROUP}/workflow"
+"""Held until the workflow has cleaned up after a deleted TrainingJob."""
+
+ANNOTATION_FORCE_DELETE: Final = f"{GROUP}/force-delete"
+"""Set to "true": drop the finalizer without waiting for the workflow."""
+
+ANNOTATION_JOB_NAME: Final = f"{GROUP}/trainingjob-name"
+"""Full name of the TrainingJob (a label value holds 63 characters only)."""
+
+ANNOTATION_PROGRESS_CA: Final = f"{GROUP}/progress-ca"
+"""PEM of the authority that signed the progress receiver; the pod reads it as a file (downward API)."""
+
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "perdure"
+LABEL_JOB: Final = f"{GROUP}/trainingjob"
+"""Name of the TrainingJob, shortened where it must be: for people and selectors, never for identity."""
+LABEL_JOB_UID: Final = f"{GROUP}/trainingjob-uid"
+LABEL_ATTEMPT: Final = f"{GROUP}/attempt"
+
+FIELD_MANAGER_OPERATOR: Final = "perdure-operator"
+FIELD_MANAGER_WORKFLOW: Final = "perdure-workflow"
+FIELD_MANAGER_PROGRESS: Final = "perdure-progress"
+
+TASK_QUEUE_CPU: Final = "perdure-cpu"
+"""Workflows and light activities."""
+TASK_QUEUE_WATCH: Final = "perdure-watch"
+"""Monitors of running attempts: they last hours, do almost nothing, and must not fill the CPU queue."""
+
+WORKFLOW_TYPE: Final = "TrainingWorkflow"
+
+LABEL_VALUE_LIMIT: Final = 63
+JOB_NAME_LIMIT: Final = 52
+"""An Indexed Job's pod is named `<job>-<index>-<5 random>`; its host name `<job>-<index>` may have 63."""
+
+_DIGEST_CHARACTERS = 8
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+
+
+def workflow_id(namespace: str, name: str, uid: str) -> str:
+    """The id of the one workflow that a TrainingJob ever has."""
+    return f"trainingjob/{namespace}/{name}/{uid}"
+
+
+def job_name(name: str, attempt: int) -> str:
+    """The name of the Job of one attempt, a DNS label of at most JOB_NAME_LIMIT characters.
+
+    `<name>-<attempt>`, or `<head of name>-<digest of name>-<attempt>` where the name is too long or holds dots.
+    """
+    plain = f"{name}-{attempt}"
+    if len(plain) <= JOB_NAME_LIMIT and _DNS_LABEL.fullmatch(plain):
+        return plain
+    tail = f"-{_digest(name)}-{attempt}"
+    return f"{_slug(name, JOB_NAME_LIMIT - len(tail))}{tail}"
+
+
+def label_value(name: str) -> str:
+    """A label value for a TrainingJob's name: the name itself where it fits, else its head and a digest."""
+    if len(name) <= LABEL_VALUE_LIMIT:
+        return name
+    tail = f"-{_digest(name)}"
+    return f"{_slug(name, LABEL_VALUE_LIMIT - len(tail))}{tail}"
+
+
+def run_uri(output_uri: str, uid: str) -> str:
+    """Where one TrainingJob keeps everything that it writes; a new object of the same name gets a new place."""
+    return f"{output_uri.rstrip('/')}/runs/{uid}"
+
+
+def attempt_uri(run: str, attempt: int) -> str:
+    """Where one attempt writes: nobody else ever does, so a zombie can corrupt nothing but its own."""
+    return f"{run.rstrip('/')}/attempts/{attempt}"
+
+
+def _slug(name: str, length: int) -> str:
+    return re.sub(r"[^-a-z0-9]", "-", name)[:length].strip("-")
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_CHARACTERS]

@@ -1,0 +1,117 @@
+"""What a training pod is given and what it leaves behind: environment, termination message, result document."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import Field, ValidationError
+
+from perdure_api.model import TolerantModel
+
+TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
+TERMINATION_MESSAGE_LIMIT_BYTES: Final = 4096
+"""The kubelet cuts longer messages."""
+
+PROGRESS_TOKEN_AUDIENCE: Final = "perdure.dev/progress"  # noqa: S105 - a name, not a secret
+"""Tokens of this audience open the progress receiver and nothing else."""
+PROGRESS_MOUNT: Final = "/var/run/perdure"
+PROGRESS_TOKEN_FILE: Final = f"{PROGRESS_MOUNT}/token"
+PROGRESS_CA_FILE: Final = f"{PROGRESS_MOUNT}/ca.crt"
+PROGRESS_PATH: Final = "/v1/progress"
+
+SCRATCH_MOUNT: Final = "/scratch"
+"""An emptyDir that every training container may write: the root file system is read-only for ours."""
+
+CONTAINER_NAME: Final = "trainer"
+
+
+class Env(StrEnum):
+    """Environment variables of the training container. Part of the public contract: any trainer may read them."""
+
+    SPEC = "PERDURE_SPEC"
+    """The TrainingJob's spec as one JSON document, defaults filled in."""
+    JOB_NAME = "PERDURE_JOB_NAME"
+    JOB_NAMESPACE = "PERDURE_JOB_NAMESPACE"
+    JOB_UID = "PERDURE_JOB_UID"
+    ATTEMPT = "PERDURE_ATTEMPT"
+    """Number of this attempt, from 1."""
+    RUN_URI = "PERDURE_RUN_URI"
+    """Folder of the whole run; attempt n writes below `attempts/<n>/` only. Unset when there is no output."""
+    PROGRESS_URL = "PERDURE_PROGRESS_URL"
+    """Where to POST progress; unset where no receiver is."""
+    PROGRESS_TOKEN_FILE = "PERDURE_PROGRESS_TOKEN_FILE"  # noqa: S105
+    PROGRESS_CA_FILE = "PERDURE_PROGRESS_CA_FILE"
+    SCRATCH = "PERDURE_SCRATCH"
+    """A folder for temporary files and caches."""
+
+    KUBEFLOW_URL = "KUBEFLOW_TRAINER_SERVER_URL"
+    """Kubeflow's names (KEP-2779) for the same: the callback in Hugging Face's Trainer reports to us unchanged."""
+    KUBEFLOW_TOKEN = "KUBEFLOW_TRAINER_SERVER_TOKEN"  # noqa: S105
+    KUBEFLOW_CA_CERT = "KUBEFLOW_TRAINER_SERVER_CA_CERT"
+
+
+Metrics = Annotated[dict[str, float], Field(max_length=256)]
+
+
+class CheckpointRef(TolerantModel):
+    """A committed checkpoint."""
+
+    uri: str = Field(max_length=2048)
+    step: int = Field(ge=0)
+    time: str | None = Field(default=None, max_length=64)
+    """When it was committed, RFC 3339."""
+
+
+class TerminationMessage(TolerantModel):
+    """The last words of a container, at TERMINATION_MESSAGE_PATH, at most TERMINATION_MESSAGE_LIMIT_BYTES of JSON."""
+
+    message: str = ""
+    """One sentence for people."""
+    step: int | None = None
+    from_step: int | None = None
+    """The step that this attempt resumed from; 0 when it began afresh."""
+    checkpoint: CheckpointRef | None = None
+    """The newest checkpoint that this attempt committed."""
+    result_uri: str | None = None
+    """The result document, when the attempt finished."""
+
+    def encode(self) -> str:
+        """JSON that fits the kubelet's limit; a message that is too long loses its middle."""
+        text = self.model_dump_json(by_alias=True, exclude_none=True)
+        excess = len(text.encode()) - TERMINATION_MESSAGE_LIMIT_BYTES
+        if excess <= 0:
+            return text
+        # Escapes can make one character six bytes: halve until it fits instead of computing.
+        half = max(0, len(self.message) // 2 - excess // 2 - 8)
+        shorter = f"{self.message[:half]} … {self.message[len(self.message) - half :]}" if half else ""
+        return self.model_copy(update={"message": shorter}).encode() if self.message else text
+
+    @classmethod
+    def decode(cls, text: str) -> TerminationMessage:
+        """The message a container left, whatever it is: plain text and garbage become the sentence."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError:
+            return cls(message=_printable(text))
+
+
+class ResultDocument(TolerantModel):
+    """`result.json` of a finished attempt: what was made, and how good it is."""
+
+    job_uid: str
+    attempt: int
+    step: int
+    adapter_uri: str | None = None
+    metrics: Metrics = {}
+    """After training. The built-in trainer gives `eval_loss`, `perplexity`, `train_loss`, `tokens`, …"""
+    base_metrics: Metrics = {}
+    """The same measures of the base model, before training."""
+    eval_samples: int | None = None
+    fingerprints: dict[str, str] = {}
+    """SHA-256 of what went in: `dataset`, `model`, `config`, `tokenizer`."""
+
+
+def _printable(text: str) -> str:
+    cleaned = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(cleaned.split())

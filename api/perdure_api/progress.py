@@ -1,0 +1,65 @@
+"""What a training pod tells while it runs, and what it may be told in return.
+
+The outer document is Kubeflow's (KEP-2779), so that its clients need no change; `perdure` adds what we know more.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from pydantic import Field
+
+from perdure_api.model import TolerantModel
+from perdure_api.pod import CheckpointRef, Metrics
+
+PROGRESS_LIMIT_BYTES: Final = 64 * 1024
+
+
+class KubeflowMetric(TolerantModel):
+    """One named value; Kubeflow sends values as text."""
+
+    name: str = Field(max_length=128)
+    value: str = Field(max_length=128)
+
+
+class TrainerStatus(TolerantModel):
+    """Kubeflow's part of a report."""
+
+    progress_percentage: int | None = Field(default=None, ge=0, le=100)
+    estimated_remaining_seconds: int | None = Field(default=None, ge=0)
+    metrics: list[KubeflowMetric] = Field(default=[], max_length=256)
+    last_updated_time: str | None = Field(default=None, max_length=64)
+
+
+class PerdureProgress(TolerantModel):
+    """Our part of a report."""
+
+    step: int = Field(ge=0)
+    total_steps: int | None = Field(default=None, ge=0)
+    tokens_per_second: float | None = Field(default=None, ge=0)
+    metrics: Metrics = {}
+    """`loss`, `learning_rate`, `grad_norm`, …"""
+    checkpoint: CheckpointRef | None = None
+
+
+class ProgressReport(TolerantModel):
+    """The body of a POST to the progress receiver."""
+
+    trainer_status: TrainerStatus = TrainerStatus()
+    perdure: PerdureProgress | None = None
+
+
+class Command(StrEnum):
+    """What the control plane may ask of a trainer."""
+
+    CHECKPOINT = "checkpoint"
+    """Save now and go on."""
+    STOP = "stop"
+    """Save and end."""
+
+
+class ProgressReply(TolerantModel):
+    """The receiver's answer; a trainer that does not understand it may ignore it."""
+
+    command: Command | None = None

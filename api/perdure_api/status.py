@@ -1,0 +1,114 @@
+"""What a TrainingJob answers: its status. Kept lean, since the API server pays for every field of every write."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import Field
+from pydantic.config import JsonDict
+
+from perdure_api.conditions import Condition, ConditionType, is_terminal
+from perdure_api.model import TolerantModel
+
+ATTEMPTS_SHOWN: Final = 10
+_TIME: Final[JsonDict] = {"format": "date-time"}
+
+MetricValues = Annotated[
+    dict[Annotated[str, Field(max_length=128)], float], Field(max_length=64)
+]
+
+
+class CheckpointStatus(TolerantModel):
+    """The newest committed checkpoint."""
+
+    uri: str = Field(max_length=2048, description="Where it is.")
+    step: int = Field(ge=0, description="Step that it holds.")
+    time: str | None = Field(default=None, json_schema_extra=_TIME, description="When it was committed.")
+
+
+class ProgressStatus(TolerantModel):
+    """How far the current attempt is, as its pod last told."""
+
+    step: int | None = Field(default=None, ge=0, description="Optimizer steps done.")
+    total_steps: int | None = Field(default=None, ge=0, description="Optimizer steps to do.")
+    percent: int | None = Field(default=None, ge=0, le=100, description="Share done.")
+    eta_seconds: int | None = Field(default=None, ge=0, description="Estimated time to the end of training.")
+    tokens_per_second: float | None = Field(default=None, ge=0, description="Training speed.")
+    metrics: MetricValues = Field(default={}, description="Newest values, such as loss and learning_rate.")
+    last_updated: str | None = Field(default=None, json_schema_extra=_TIME, description="When the pod told.")
+
+
+class AttemptStatus(TolerantModel):
+    """One attempt: one Job, one pod."""
+
+    number: int = Field(ge=1, description="From 1.")
+    job: str = Field(max_length=253, description="Name of its Job.")
+    start_time: str = Field(json_schema_extra=_TIME, description="When its Job was created.")
+    end_time: str | None = Field(default=None, json_schema_extra=_TIME, description="When it ended.")
+    reason: str | None = Field(default=None, max_length=64, description="How it ended, in one word.")
+    message: str | None = Field(default=None, max_length=1024, description="How it ended, in a sentence.")
+    exit_code: int | None = Field(default=None, description="Exit code of its container.")
+    node: str | None = Field(default=None, max_length=253, description="Node that it ran on.")
+    from_step: int | None = Field(default=None, ge=0, description="Step that it resumed from.")
+    to_step: int | None = Field(default=None, ge=0, description="Step that it reached.")
+
+
+class ResultStatus(TolerantModel):
+    """What came out."""
+
+    adapter_uri: str | None = Field(default=None, max_length=2048, description="Folder of the adapter (peft's layout).")
+    result_uri: str | None = Field(default=None, max_length=2048, description="The whole result document.")
+    metrics: MetricValues = Field(default={}, description="Measured after training, such as eval_loss.")
+    base_metrics: MetricValues = Field(default={}, description="The same of the base model.")
+
+
+class WorkflowStatus(TolerantModel):
+    """The Temporal workflow that does the work."""
+
+    id: str = Field(max_length=1000, description="Workflow id.")
+    run_id: str | None = Field(default=None, max_length=64, description="Run id.")
+
+
+class AttemptCounters(TolerantModel):
+    """Counts that never go back, whatever attempts are shown."""
+
+    started: int = Field(default=0, ge=0, description="Attempts begun.")
+    failed: int = Field(default=0, ge=0, description="Attempts that count against retry.maxAttempts.")
+    disrupted: int = Field(default=0, ge=0, description="Attempts lost to preemption, eviction or a lost node.")
+
+
+class TrainingJobStatus(TolerantModel):
+    """The state of a training job."""
+
+    observed_generation: int | None = Field(default=None, ge=0, description="Generation of the spec that this speaks of.")
+    phase: str | None = Field(default=None, max_length=32, description="For people: Pending, Starting, Running, …")
+    reason: str | None = Field(default=None, max_length=64, description="Why it is in this phase, in one word.")
+    message: str | None = Field(default=None, max_length=4096, description="Why it is in this phase, in a sentence.")
+    conditions: list[Condition] = Field(
+        default=[],
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        description="For programs: Accepted, DatasetReady, Running, Succeeded, Reconciling, Stalled.",
+    )
+    start_time: str | None = Field(default=None, json_schema_extra=_TIME, description="When work on it began.")
+    completion_time: str | None = Field(default=None, json_schema_extra=_TIME, description="When it finished.")
+    progress: ProgressStatus | None = Field(default=None, description="How far training is.")
+    attempts: list[AttemptStatus] = Field(
+        default=[],
+        max_length=ATTEMPTS_SHOWN,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["number"]},
+        description="The newest attempts.",
+    )
+    attempt_counters: AttemptCounters | None = Field(default=None, description="Counts over all attempts.")
+    checkpoint: CheckpointStatus | None = Field(default=None, description="The newest checkpoint.")
+    result: ResultStatus | None = Field(default=None, description="What came out.")
+    workflow: WorkflowStatus | None = Field(default=None, description="The Temporal workflow behind it.")
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the job is finished for good."""
+        return is_terminal(self.conditions)
+
+    def condition(self, type_: ConditionType) -> Condition | None:
+        """The condition of one type."""
+        return next((condition for condition in self.conditions if condition.type is type_), None)

@@ -1,0 +1,114 @@
+"""The cluster's own programs, built from pinned Go modules and cached by key."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from perdure_devcluster.commands import run
+from perdure_devcluster.errors import DevclusterError
+from perdure_devcluster.paths import SOURCE
+from perdure_devcluster.progress import say, step
+
+KUBERNETES_VERSION = "1.34.4"
+
+# The API server first: it compiles most of what the others share.
+PACKAGES = {
+    "etcd": "go.etcd.io/etcd/server/v3",
+    "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+    "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+    "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+    "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+    "kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
+    "kubectl": "k8s.io/kubernetes/cmd/kubectl",
+    "coredns": "./cmd/coredns",
+    "pause": "./cmd/pause",
+    "cri-image": "./cmd/cri-image",
+}
+
+_MAJOR, _MINOR, _ = KUBERNETES_VERSION.split(".")
+_VERSION_PACKAGE = "k8s.io/component-base/version"
+BUILD_FLAGS = (
+    "-trimpath",
+    "-buildvcs=false",
+    "-ldflags=-s -w"
+    f" -X {_VERSION_PACKAGE}.gitVersion=v{KUBERNETES_VERSION}"
+    f" -X {_VERSION_PACKAGE}.gitMajor={_MAJOR}"
+    f" -X {_VERSION_PACKAGE}.gitMinor={_MINOR}",
+)
+
+
+@dataclass(frozen=True)
+class Binaries:
+    """A folder with every program of PACKAGES."""
+
+    folder: Path
+
+    @property
+    def key(self) -> str:
+        """What the programs were built from, as a short hash."""
+        return self.folder.name
+
+    def path(self, name: str) -> Path:
+        """The program called ``name``."""
+        return self.folder / name
+
+
+def cache_key(sources: Iterable[tuple[str, bytes]], go_version: str, flags: Iterable[str]) -> str:
+    """Sixteen hexadecimal digits that change whenever a binary could.
+
+    ``sources`` are (path inside the module, content).
+    """
+    digest = hashlib.sha256()
+    for part in (go_version, *flags):
+        digest.update(part.encode() + b"\0")
+    for path, content in sorted(sources):
+        digest.update(path.encode() + b"\0" + hashlib.sha256(content).digest())
+    return digest.hexdigest()[:16]
+
+
+def module_sources(module: Path) -> list[tuple[str, bytes]]:
+    """go.mod, go.sum and every Go file of the module."""
+    files = [module / "go.mod", module / "go.sum", *module.rglob("*.go")]
+    return [(str(file.relative_to(module)), file.read_bytes()) for file in files]
+
+
+def build_binaries(cache: Path) -> Binaries:
+    """The programs, from the cache or built now (about six minutes on two cores)."""
+    module = SOURCE / "go"
+    key = cache_key(module_sources(module), _go_version(), BUILD_FLAGS)
+    folder = cache / "bin" / key
+    if folder.is_dir():
+        return Binaries(folder)
+    say(f"building Kubernetes {KUBERNETES_VERSION}, etcd and CoreDNS (first time: some minutes)")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Built beside its place and renamed: a folder that is there is complete.
+    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".building-"))
+    try:
+        for name, package in PACKAGES.items():
+            with step(f"go build {name}"):
+                run(
+                    ["go", "build", *BUILD_FLAGS, "-o", unfinished / name, package],
+                    environment={"CGO_ENABLED": "0", "GOFLAGS": "", "GOOS": "linux"},
+                    folder=module,
+                )
+        unfinished.chmod(0o755)
+        if not folder.exists():
+            unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return Binaries(folder)
+
+
+def _go_version() -> str:
+    if shutil.which("go") is None:
+        message = "found no `go` on PATH, expected Go 1.25 or newer; install it from go.dev/dl"
+        raise DevclusterError(message)
+    # GOTOOLCHAIN may fetch the version that go.mod names, so ask in its folder.
+    version = run(["go", "env", "GOVERSION"], folder=SOURCE / "go").strip()
+    return f"{version} {os.uname().machine}"

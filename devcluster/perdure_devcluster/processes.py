@@ -1,0 +1,226 @@
+"""Daemons: started, recognised again, and stopped, without ever hitting a stranger.
+
+A process is ours when its pid, its start time and the boot all match what was
+written down when we started it, or when its environment carries our marker.
+Names are never used: another etcd on this machine is none of our business.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from perdure_devcluster.errors import DevclusterError
+from perdure_devcluster.files import write_atomically
+
+MARKER = "PERDURE_DEVCLUSTER_OWNER"
+_LOG_LIMIT_BYTES = 64 * 1024 * 1024
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """A pid is reused; a pid with its start time and boot is not."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+
+def parse_stat(stat: str) -> tuple[str, int]:
+    """State letter and start time in ticks from the text of /proc/PID/stat.
+
+    The second field is the program's name in parentheses, which may itself
+    hold spaces and parentheses: count from the last one.
+    """
+    fields = stat[stat.rindex(")") + 2 :].split()
+    return fields[0], int(fields[19])
+
+
+def boot_id() -> str:
+    """The kernel's name for this boot."""
+    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
+def identify(pid: int) -> ProcessIdentity | None:
+    """The identity of a running process; None for one that has ended (zombies too)."""
+    try:
+        state, start_ticks = parse_stat((_PROC / str(pid) / "stat").read_text())
+    except (OSError, ValueError):
+        return None
+    if state in "ZX":
+        return None
+    return ProcessIdentity(pid, start_ticks, boot_id())
+
+
+def is_running(identity: ProcessIdentity) -> bool:
+    """Whether this very process still runs."""
+    return identify(identity.pid) == identity
+
+
+def send(identity: ProcessIdentity, signal_: signal.Signals) -> bool:
+    """Signal exactly this process; False when it has ended."""
+    try:
+        descriptor = os.pidfd_open(identity.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        # The descriptor pins the process: what is checked is what is signalled.
+        if not is_running(identity):
+            return False
+        signal.pidfd_send_signal(descriptor, signal_)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def wait_until_gone(identity: ProcessIdentity, timeout_seconds: float) -> bool:
+    """True when the process ended in time."""
+    try:
+        descriptor = os.pidfd_open(identity.pid)
+    except ProcessLookupError:
+        return True
+    try:
+        if not is_running(identity):
+            return True
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(timeout_seconds * 1000))
+    finally:
+        os.close(descriptor)
+
+
+def kill(identity: ProcessIdentity) -> bool:
+    """``kill -9``, and wait for the end; False when it had ended already."""
+    if not send(identity, signal.SIGKILL):
+        return False
+    if not wait_until_gone(identity, 20):
+        message = (
+            f"process {identity.pid} did not end 20 s after SIGKILL; it hangs in the kernel"
+            " (see /proc/PID/stack), often on a broken disk"
+        )
+        raise DevclusterError(message)
+    return True
+
+
+def processes_marked(marker: str) -> Iterator[ProcessIdentity]:
+    """Every process whose environment says that it belongs to us."""
+    wanted = f"{MARKER}={marker}".encode()
+    for entry in _PROC.iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            environment = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if wanted in environment and (identity := identify(int(entry.name))):
+            yield identity
+
+
+@dataclass(frozen=True)
+class Daemons:
+    """The processes of one cluster, each with a record and a log under its name."""
+
+    records: Path
+    logs: Path
+    marker: str
+
+    def running(self, name: str) -> ProcessIdentity | None:
+        """The running process of that name."""
+        try:
+            record = json.loads(self._record(name).read_text())
+            identity = ProcessIdentity(**record)
+        except (OSError, ValueError, TypeError):
+            # Not started, or cut off by a power loss while writing: as good as dead.
+            return None
+        return identity if is_running(identity) else None
+
+    def remember(self, name: str, identity: ProcessIdentity) -> None:
+        """Write down a process that was started elsewhere."""
+        write_atomically(self._record(name), json.dumps(asdict(identity)))
+
+    def spawn(
+        self, name: str, command: Sequence[str | Path], environment: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        """Start a process of ours in the background, its output in its log.
+
+        Its standard input is a pipe, for those who have something to say to it.
+        """
+        log = self.log(name)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
+            log.replace(log.with_suffix(".log.1"))
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={
+                    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                    "LANG": "C.UTF-8",
+                    "HOME": "/root",
+                    **environment,
+                    MARKER: self.marker,
+                },
+                cwd="/",
+                # Ctrl-C at the terminal is meant for the command, not the cluster.
+                start_new_session=True,
+            )
+
+    def start(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        environment: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Start a daemon unless it runs; True when it was started."""
+        if self.running(name):
+            return False
+        process = self.spawn(name, command, environment or {})
+        if process.stdin:
+            process.stdin.close()
+        identity = identify(process.pid)
+        if identity is None:
+            raise DevclusterError(self._died(name))
+        self.remember(name, identity)
+        return True
+
+    def check(self, name: str) -> None:
+        """Raise, with the end of its log, when a daemon has died."""
+        if not self.running(name):
+            raise DevclusterError(self._died(name))
+
+    def stop(self, name: str, timeout_seconds: float = 15) -> bool:
+        """Ask a daemon to end, and make it end; False when it did not run."""
+        identity = self.running(name)
+        if identity is None or not send(identity, signal.SIGTERM):
+            return False
+        if not wait_until_gone(identity, timeout_seconds):
+            kill(identity)
+        return True
+
+    def kill(self, name: str) -> bool:
+        """``kill -9``; False when it did not run."""
+        identity = self.running(name)
+        return identity is not None and kill(identity)
+
+    def log(self, name: str) -> Path:
+        """Where a daemon's output goes."""
+        return self.logs / f"{name}.log"
+
+    def _record(self, name: str) -> Path:
+        return self.records / f"{name}.json"
+
+    def _died(self, name: str) -> str:
+        log = self.log(name)
+        last = log.read_text(errors="replace").splitlines()[-12:] if log.exists() else []
+        return f"{name} ended soon after it was started; the end of {log}:\n" + "\n".join(last)
