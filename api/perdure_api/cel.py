@@ -26,9 +26,7 @@ def immutable(field: str, *, required: bool = False) -> dict[str, str]:
     A per-field `self == oldSelf` alone would let an optional field be added or removed.
     """
     same = f"self.{field} == oldSelf.{field}"
-    expression = (
-        same if required else f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || {same})"
-    )
+    expression = same if required else f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || {same})"
     return rule(
         expression,
         f"spec.{field} cannot change: a run is a fact. Create a new TrainingJob with the new value",

@@ -81,7 +81,7 @@ def _object_schema() -> dict[str, Any]:
     status = structural_schema(TrainingJobStatus.model_json_schema(by_alias=True, mode="validation"))
     return {
         "type": "object",
-        "description": "A training job that always finishes: it is started, watched, retried and resumed until there is "
+        "description": "A training job that always finishes: started, watched, retried and resumed until there is "
         "an adapter, or one sentence that says why not.",
         "required": ["spec"],
         "properties": {
@@ -140,7 +140,7 @@ _RULES: Final = "x-kubernetes-validations"
 
 
 def _int_or_string(node: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: node[key] for key in ("description", "pattern", "maxLength") if key in node}
+    kept: dict[str, Any] = {key: node[key] for key in ("description", "pattern", "maxLength") if key in node}
     return {"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": True, **kept}
 
 

@@ -35,7 +35,11 @@ LABEL_ATTEMPT: Final = f"{GROUP}/attempt"
 
 FIELD_MANAGER_OPERATOR: Final = "perdure-operator"
 FIELD_MANAGER_WORKFLOW: Final = "perdure-workflow"
+FIELD_MANAGER_MONITOR: Final = "perdure-monitor"
 FIELD_MANAGER_PROGRESS: Final = "perdure-progress"
+
+FINAL_STATUS_MESSAGE: Final = "a finished TrainingJob stays as it is"
+"""How the API server's refusal to change a terminal status is recognised."""
 
 TASK_QUEUE_CPU: Final = "perdure-cpu"
 """Workflows and light activities."""

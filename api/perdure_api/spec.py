@@ -107,12 +107,8 @@ class LoraSpec(ApiModel):
     alpha: float = Field(
         default=32.0, gt=0, le=65536, description="Scale of the update: it is multiplied by alpha / rank."
     )
-    dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of the adapter's inputs dropped while training."
-    )
-    target_modules: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=64)
-    ] = Field(
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of the adapter's inputs dropped while training.")
+    target_modules: Annotated[list[Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=64)] = Field(
         default=[],
         description="Names of the layers to adapt, such as q_proj. Left empty: every linear layer but the output head.",
     )
@@ -170,9 +166,7 @@ class TrainingSpec(ApiModel):
     max_grad_norm: float = Field(
         default=1.0, ge=0, le=1_000_000, description="Gradients are scaled down to this norm; 0 switches it off."
     )
-    sequence_length: int = Field(
-        default=512, ge=8, le=1_048_576, description="Tokens per training sequence."
-    )
+    sequence_length: int = Field(default=512, ge=8, le=1_048_576, description="Tokens per training sequence.")
     seed: int = Field(
         default=0,
         ge=0,
@@ -211,9 +205,7 @@ class EnvVar(ApiModel):
         )
     }
 
-    name: str = Field(
-        min_length=1, max_length=256, pattern=ENV_NAME_PATTERN, description="Name of the variable."
-    )
+    name: str = Field(min_length=1, max_length=256, pattern=ENV_NAME_PATTERN, description="Name of the variable.")
     value: str | None = Field(default=None, max_length=8192, description="The value itself.")
     value_from: EnvValueSource | None = Field(default=None, description="Where the value comes from.")
 
@@ -269,9 +261,7 @@ class Toleration(ApiModel):
     """As in a pod: lets the training pod onto tainted nodes."""
 
     key: str | None = Field(default=None, max_length=317, description="Key of the taint; left out: every key.")
-    operator: TolerationOperator = Field(
-        default=TolerationOperator.EQUAL, description="Exists or Equal."
-    )
+    operator: TolerationOperator = Field(default=TolerationOperator.EQUAL, description="Exists or Equal.")
     value: str | None = Field(default=None, max_length=63, description="Value of the taint, with Equal.")
     effect: TaintEffect | None = Field(default=None, description="Effect of the taint; left out: every effect.")
     toleration_seconds: int | None = Field(
@@ -283,12 +273,8 @@ class ResourcesSpec(ApiModel):
     """What the training pod needs."""
 
     gpus_per_node: int = Field(default=0, ge=0, le=64, description="GPUs of the pod (nvidia.com/gpu).")
-    cpu: Quantity | None = Field(
-        default=None, description='CPU request and limit of the pod, such as "4" or "500m".'
-    )
-    memory: Quantity | None = Field(
-        default=None, description='Memory request and limit of the pod, such as "16Gi".'
-    )
+    cpu: Quantity | None = Field(default=None, description='CPU request and limit of the pod, such as "4" or "500m".')
+    memory: Quantity | None = Field(default=None, description='Memory request and limit of the pod, such as "16Gi".')
     node_selector: Annotated[
         dict[Annotated[str, Field(max_length=317)], Annotated[str, Field(max_length=63)]], Field(max_length=32)
     ] = Field(default={}, description="Labels that a node must have.")
@@ -321,16 +307,12 @@ class RetrySpec(ApiModel):
         le=1000,
         description="Attempts that may end in a failure. Preempted, evicted and lost pods do not count.",
     )
-    initial_interval_seconds: int = Field(
-        default=10, ge=0, le=86_400, description="Wait after the first failure."
-    )
+    initial_interval_seconds: int = Field(default=10, ge=0, le=86_400, description="Wait after the first failure.")
     backoff_coefficient: float = Field(
         default=2.0, ge=1, le=100, description="Each further wait is this many times longer."
     )
     max_interval_seconds: int = Field(default=600, ge=0, le=604_800, description="Longest wait.")
-    non_retryable_exit_codes: Annotated[
-        list[Annotated[int, Field(ge=1, le=255)]], Field(max_length=255)
-    ] = Field(
+    non_retryable_exit_codes: Annotated[list[Annotated[int, Field(ge=1, le=255)]], Field(max_length=255)] = Field(
         default=[],
         description="Exit codes after which the job fails at once. Always among them: 64, 65, 78, 79.",
     )
@@ -354,7 +336,18 @@ _BUILT_IN_NEEDS: Final = ("model", "dataset", "output", "training")
 
 
 def _spec_rules(_: Any = None) -> dict[str, Any]:
-    fields = ("model", "dataset", "output", "lora", "training", "trainer", "resources", "checkpoint", "retry", "deadlines")
+    fields = (
+        "model",
+        "dataset",
+        "output",
+        "lora",
+        "training",
+        "trainer",
+        "resources",
+        "checkpoint",
+        "retry",
+        "deadlines",
+    )
     needs = " && ".join(f"has(self.{name})" for name in _BUILT_IN_NEEDS)
     own_command = "(has(self.trainer) && has(self.trainer.command) && size(self.trainer.command) > 0)"
     return cel.rules(
@@ -379,9 +372,7 @@ class TrainingJobSpec(ApiModel):
         default=None, description="Shape of the adapter. Left out: rank 16 on every linear layer."
     )
     training: TrainingSpec | None = Field(default=None, description="How long and how to train.")
-    trainer: TrainerSpec | None = Field(
-        default=None, description="The container. Left out: the built-in LoRA trainer."
-    )
+    trainer: TrainerSpec | None = Field(default=None, description="The container. Left out: the built-in LoRA trainer.")
     resources: ResourcesSpec | None = Field(default=None, description="What the training pod needs.")
     checkpoint: CheckpointSpec | None = Field(default=None, description="When state is saved, how much is kept.")
     retry: RetrySpec | None = Field(default=None, description="What happens after a failed attempt.")

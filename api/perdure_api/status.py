@@ -7,15 +7,14 @@ from typing import Annotated, Final
 from pydantic import Field
 from pydantic.config import JsonDict
 
+from perdure_api import cel, names
 from perdure_api.conditions import Condition, ConditionType, is_terminal
 from perdure_api.model import TolerantModel
 
 ATTEMPTS_SHOWN: Final = 10
 _TIME: Final[JsonDict] = {"format": "date-time"}
 
-MetricValues = Annotated[
-    dict[Annotated[str, Field(max_length=128)], float], Field(max_length=64)
-]
+MetricValues = Annotated[dict[Annotated[str, Field(max_length=128)], float], Field(max_length=64)]
 
 
 class CheckpointStatus(TolerantModel):
@@ -77,10 +76,47 @@ class AttemptCounters(TolerantModel):
     disrupted: int = Field(default=0, ge=0, description="Attempts lost to preemption, eviction or a lost node.")
 
 
+_FINISHED = "exists(c, c.type == 'Succeeded' && c.status != 'Unknown')"
+
+UNSEEN: Final[JsonDict] = {
+    "phase": "Pending",
+    "reason": "Pending",
+    "conditions": [
+        {
+            "type": "Reconciling",
+            "status": "True",
+            "reason": "Pending",
+            "message": "waiting for the Perdure operator to take it up",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }
+    ],
+}
+"""The status that the API server itself gives a new object, so that no tool takes it for finished (kstatus reads an
+object without conditions as done). Costs no write."""
+
+
 class TrainingJobStatus(TolerantModel):
     """The state of a training job."""
 
-    observed_generation: int | None = Field(default=None, ge=0, description="Generation of the spec that this speaks of.")
+    model_config = {
+        "json_schema_extra": {
+            "default": UNSEEN,
+            # Enforced where nobody can forget it: by the API server, against zombies, bugs and hands alike.
+            **cel.rules(
+                cel.rule(
+                    f"!has(oldSelf.conditions) || !oldSelf.conditions.{_FINISHED} || (has(self.conditions) && "
+                    f"oldSelf.conditions.filter(c, c.type == 'Succeeded') == "
+                    f"self.conditions.filter(c, c.type == 'Succeeded') && "
+                    f"has(self.phase) && self.phase == oldSelf.phase)",
+                    f"{names.FINAL_STATUS_MESSAGE}: its Succeeded condition and its phase cannot change any more",
+                )
+            ),
+        }
+    }
+
+    observed_generation: int | None = Field(
+        default=None, ge=0, description="Generation of the spec that this speaks of."
+    )
     phase: str | None = Field(default=None, max_length=32, description="For people: Pending, Starting, Running, …")
     reason: str | None = Field(default=None, max_length=64, description="Why it is in this phase, in one word.")
     message: str | None = Field(default=None, max_length=4096, description="Why it is in this phase, in a sentence.")

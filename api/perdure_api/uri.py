@@ -46,9 +46,7 @@ def parse_uri(text: str) -> StoreUri:
     """
     parts = urlsplit(text)
     if parts.scheme not in SCHEMES:
-        raise UriError(
-            f'"{text}" starts with no scheme that Perdure knows; use s3://, gs://, az:// or file://'
-        )
+        raise UriError(f'"{text}" starts with no scheme that Perdure knows; use s3://, gs://, az:// or file://')
     path = unquote(parts.path)
     if parts.scheme == "file":
         if parts.netloc or not path.startswith("/"):

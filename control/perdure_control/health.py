@@ -1,0 +1,58 @@
+"""Liveness, readiness and metrics over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+_UNAVAILABLE: Final = 503
+
+Check = Callable[[], str | None]
+"""None when all is well, else a sentence that says what is not."""
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What liveness and readiness mean for one process."""
+
+    live: Mapping[str, Check]
+    """A failing one can only be cured by a restart."""
+    ready: Mapping[str, Check]
+
+
+@asynccontextmanager
+async def serve_health(port: int, checks: Checks, registry: CollectorRegistry) -> AsyncIterator[None]:
+    """Serves /healthz, /readyz and /metrics while the context lasts."""
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    application = web.Application()
+    application.add_routes(
+        [
+            web.get("/healthz", _handler(checks.live)),
+            web.get("/readyz", _handler({**checks.live, **checks.ready})),
+            web.get("/metrics", metrics),
+        ]
+    )
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, port=port).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _handler(checks: Mapping[str, Check]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handle(_: web.Request) -> web.StreamResponse:
+        problems = {name: problem for name, check in checks.items() if (problem := check()) is not None}
+        lines = [f"{name}: {problems.get(name, 'ok')}" for name in checks]
+        return web.Response(text="\n".join(lines) + "\n", status=_UNAVAILABLE if problems else 200)
+
+    return handle

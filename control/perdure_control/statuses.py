@@ -1,0 +1,114 @@
+"""Writes to the status of TrainingJobs, and Events about them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+from perdure_api import names
+from perdure_api.conditions import Reason
+from perdure_api.model import TolerantModel
+from perdure_api.workflow import JobRef
+from perdure_control.cluster import EVENTS, Cluster, Collection, Conflict, Document, Forbidden, Invalid, NotFound
+
+TRAINING_JOBS: Final = Collection(names.API_VERSION, names.PLURAL)
+
+_EVENT_MESSAGE_LIMIT: Final = 1024
+
+
+class Written(StrEnum):
+    """What became of a status write."""
+
+    WRITTEN = "written"
+    GONE = "gone"
+    """The object is no more, or is another one of the same name."""
+    FINAL = "final"
+    """The object is finished, and the API server lets nobody change that."""
+
+
+class EventKind(StrEnum):
+    """As in a Kubernetes Event."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+class EventNote(TolerantModel):
+    """Something that a person would want to know."""
+
+    kind: EventKind
+    reason: Reason
+    message: str
+
+
+async def apply_status(cluster: Cluster, job: JobRef, status: Document, *, manager: str) -> Written:
+    """Applies a manager's whole part of a status: what it named before and names no longer is removed.
+
+    Args:
+        cluster: Where.
+        job: Which object; another object of the same name is left alone.
+        status: camelCase fields.
+        manager: Field manager.
+
+    Raises:
+        ClusterError: the API server is away or refuses the document itself.
+    """
+    body: Document = {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {"name": job.name, "namespace": job.namespace, "uid": job.uid},
+        "status": status,
+    }
+    try:
+        await cluster.apply(TRAINING_JOBS.path(job.namespace, job.name, "status"), body, manager=manager)
+    except (NotFound, Conflict):
+        # Apply creates what is missing, but not through a subresource: 404; another uid: 409.
+        return Written.GONE
+    except Invalid as error:
+        if names.FINAL_STATUS_MESSAGE in error.message:
+            return Written.FINAL
+        raise
+    return Written.WRITTEN
+
+
+@dataclass(frozen=True)
+class EventSource:
+    """Who speaks in an Event."""
+
+    component: str
+    instance: str
+
+
+async def record_event(cluster: Cluster, job: JobRef, note: EventNote, source: EventSource) -> None:
+    """Records an Event on a TrainingJob. A namespace on its way out takes no new ones: that is fine."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # A name made from the content: a repeated activity repeats the request, not the Event.
+    digest = hashlib.sha256(f"{job.uid}{note.reason}{note.message}".encode()).hexdigest()[:16]
+    body: Document = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{names.label_value(job.name)}.{digest}", "namespace": job.namespace},
+        "involvedObject": {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "name": job.name,
+            "namespace": job.namespace,
+            "uid": job.uid,
+        },
+        "type": note.kind,
+        "reason": note.reason,
+        "message": note.message[:_EVENT_MESSAGE_LIMIT],
+        "source": {"component": source.component, "host": source.instance},
+        "reportingComponent": source.component,
+        "reportingInstance": source.instance,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+    }
+    try:
+        await cluster.create(EVENTS.path(job.namespace), body)
+    except (Conflict, NotFound, Forbidden):
+        return
