@@ -36,11 +36,12 @@ class User:
     groups: tuple[str, ...] = ()
 
 
-def users(node_names: list[str]) -> dict[str, User]:
+def users() -> dict[str, User]:
     """Everybody who signs in with a token, by the name of their kubeconfig.
 
     All roles but CoreDNS' are bound to these names by Kubernetes itself.
     """
+    node_names = [node.name for node in plan.plan_nodes(plan.MAX_NODES)]
     return {
         "admin": User("perdure-devcluster-admin", ("system:masters",)),
         "kube-controller-manager": User("system:kube-controller-manager"),
@@ -105,7 +106,7 @@ class Credentials:
         return tokens[user]
 
 
-def make_credentials(folder: Path, node_names: list[str], admin_kubeconfig: Path) -> Credentials:
+def make_credentials(folder: Path, admin_kubeconfig: Path) -> Credentials:
     """Make what is missing; keys and tokens that are there stay valid."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     credentials = Credentials(folder)
@@ -115,7 +116,7 @@ def make_credentials(folder: Path, node_names: list[str], admin_kubeconfig: Path
     _certificate(folder, "ca", "apiserver-kubelet", "/O=system:masters/CN=kube-apiserver")
     _certificate(folder, "front-proxy-ca", "front-proxy", "/CN=front-proxy-client")
     _signing_key(credentials.file("service-account.key"))
-    _tokens(credentials, users(node_names), admin_kubeconfig)
+    _tokens(credentials, users(), admin_kubeconfig)
     return credentials
 
 

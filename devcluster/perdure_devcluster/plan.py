@@ -35,7 +35,9 @@ DNS_READY_PORT = 10055
 ETCD_CLIENT = "127.0.0.1:12379"
 ETCD_PEER = "127.0.0.1:12380"
 
-MAX_NODES = 99
+# The API server reads its token file once, so every node that could join has a
+# token from the start.
+MAX_NODES = 20
 
 
 @dataclass(frozen=True)

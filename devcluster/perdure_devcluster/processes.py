@@ -21,7 +21,7 @@ from perdure_devcluster.files import write_atomically
 
 MARKER = "PERDURE_DEVCLUSTER_OWNER"
 _LOG_LIMIT_BYTES = 64 * 1024 * 1024
-_PROC = Path("/proc")
+PROC = Path("/proc")
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ def parse_stat(stat: str) -> tuple[str, int]:
 
 def boot_id() -> str:
     """The kernel's name for this boot."""
-    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+    return (PROC / "sys/kernel/random/boot_id").read_text().strip()
 
 
 def identify(pid: int) -> ProcessIdentity | None:
     """The identity of a running process; None for one that has ended (zombies too)."""
     try:
-        state, start_ticks = parse_stat((_PROC / str(pid) / "stat").read_text())
+        state, start_ticks = parse_stat((PROC / str(pid) / "stat").read_text())
     except (OSError, ValueError):
         return None
     if state in "ZX":
@@ -114,7 +114,7 @@ def kill(identity: ProcessIdentity) -> bool:
 def processes_marked(marker: str) -> Iterator[ProcessIdentity]:
     """Every process whose environment says that it belongs to us."""
     wanted = f"{MARKER}={marker}".encode()
-    for entry in _PROC.iterdir():
+    for entry in PROC.iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -28,3 +29,15 @@ def wait_for(
             message = f"waited {timeout_seconds:.0f} s for {what}, and it did not come"
             raise DevclusterError(message)
         time.sleep(interval_seconds)
+
+
+def answers_ok(host: str, port: int, path: str) -> bool:
+    """Whether a GET over plain HTTP is answered with 200."""
+    connection = http.client.HTTPConnection(host, port, timeout=2)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -6,19 +6,18 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/coremain"
 
+	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/health"
-	_ "github.com/coredns/coredns/plugin/hosts"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
 	_ "github.com/coredns/coredns/plugin/ready"
-	_ "github.com/coredns/coredns/plugin/reload"
 )
 
 func main() {
 	// The order in which a query passes through the plugins.
 	dnsserver.Directives = []string{
-		"bind", "reload", "health", "ready", "errors", "cache", "hosts", "kubernetes",
+		"bind", "health", "ready", "errors", "cache", "kubernetes",
 	}
 	coremain.Run()
 }
