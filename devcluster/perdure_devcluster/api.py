@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from perdure_devcluster.errors import Unreachable
 Json = dict[str, Any]
 _FIELD_MANAGER = "perdure-devcluster"
 _OK = range(200, 300)
+_WATCH_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Api:
     def ready(self) -> bool:
         """Whether the API server answers, with all its parts."""
         try:
-            self._request("GET", "/readyz", None, "", timeout_seconds=2)
+            self._request("GET", "/readyz", None, "application/json", timeout_seconds=2)
         except Unreachable:
             return False
         return True
@@ -50,6 +53,10 @@ class Api:
         items: list[Json] = self.get(path)["items"]
         return items
 
+    def create(self, path: str, manifest: Json) -> Json:
+        """Create an object; ``path`` is the list's."""
+        return self._json("POST", path, manifest, "application/json")
+
     def apply(self, path: str, manifest: Json) -> Json:
         """Server-side apply; ``path`` is the object's own."""
         query = f"?fieldManager={_FIELD_MANAGER}&force=true"
@@ -67,6 +74,45 @@ class Api:
             if error.status != http.HTTPStatus.NOT_FOUND:
                 raise
 
+    def list_and_watch(self, path: str) -> Iterator[Json]:
+        """Every object of a list, then every one that is added or changes; ends after a while.
+
+        Whoever calls begins again: the list repeats what a broken watch has missed.
+        """
+        listed = self.get(path)
+        yield from listed["items"]
+        version = listed["metadata"]["resourceVersion"]
+        query = f"?watch=true&resourceVersion={version}&timeoutSeconds={_WATCH_SECONDS}"
+        with self._connection(_WATCH_SECONDS + 30) as connection:
+            try:
+                connection.request("GET", path + query, headers=self._headers("application/json"))
+                for line in connection.getresponse():
+                    event = json.loads(line)
+                    if event["type"] in ("ADDED", "MODIFIED"):
+                        yield event["object"]
+                    elif event["type"] == "ERROR":
+                        raise Unreachable(str(event["object"].get("message")))
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                message = f"the watch of {path} broke off ({error})"
+                raise Unreachable(message) from error
+
+    def _connection(self, timeout_seconds: float) -> contextlib.closing[http.client.HTTPSConnection]:
+        return contextlib.closing(
+            http.client.HTTPSConnection(
+                plan.HOST_ADDRESS,
+                plan.API_PORT,
+                timeout=timeout_seconds,
+                context=ssl.create_default_context(cafile=str(self.authority)),
+            )
+        )
+
+    def _headers(self, content_type: str) -> dict[str, str]:
+        return {
+            "Authorization": f"Bearer {self.token}",
+            "Accept": "application/json",
+            "Content-Type": content_type,
+        }
+
     def _json(self, method: str, path: str, body: object, content_type: str) -> Json:
         answer: Json = json.loads(self._request(method, path, body, content_type))
         return answer
@@ -79,29 +125,18 @@ class Api:
         content_type: str,
         timeout_seconds: float = 30,
     ) -> bytes:
-        connection = http.client.HTTPSConnection(
-            plan.HOST_ADDRESS,
-            plan.API_PORT,
-            timeout=timeout_seconds,
-            context=ssl.create_default_context(cafile=str(self.authority)),
-        )
-        headers = {"Authorization": f"Bearer {self.token}", "Accept": "application/json"}
-        if content_type:
-            headers["Content-Type"] = content_type
-        try:
-            connection.request(
-                method, path, None if body is None else json.dumps(body).encode(), headers
-            )
-            response = connection.getresponse()
-            answer = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            message = (
-                f"the API server at {plan.API_SERVER} did not answer ({error});"
-                " is the cluster up? see `devcluster status`"
-            )
-            raise Unreachable(message) from error
-        finally:
-            connection.close()
+        content = None if body is None else json.dumps(body).encode()
+        with self._connection(timeout_seconds) as connection:
+            try:
+                connection.request(method, path, content, self._headers(content_type))
+                response = connection.getresponse()
+                answer = response.read()
+            except (OSError, http.client.HTTPException) as error:
+                message = (
+                    f"the API server at {plan.API_SERVER} did not answer ({error});"
+                    " is the cluster up? see `devcluster status`"
+                )
+                raise Unreachable(message) from error
         if response.status not in _OK:
             message = f"{method} {path}: {response.status} {answer.decode(errors='replace')[:500]}"
             raise Unreachable(message, response.status)

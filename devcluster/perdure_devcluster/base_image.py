@@ -48,14 +48,11 @@ def apt_sources() -> list[Path]:
     """This machine's own package sources: its mirrors are the ones that it can reach."""
     files = [*_APT.glob("sources.list"), *sorted((_APT / "sources.list.d").glob("*"))]
     sources = [
-        file
-        for file in files
-        if file.suffix in (".list", ".sources") and SUITE in file.read_text(errors="replace")
+        file for file in files if file.suffix in (".list", ".sources") and SUITE in file.read_text(errors="replace")
     ]
     if not sources:
         message = (
-            f"found no package source for {SUITE} in {_APT}, expected one in sources.list"
-            f" or sources.list.d; add one"
+            f"found no package source for {SUITE} in {_APT}, expected one in sources.list or sources.list.d; add one"
         )
         raise DevclusterError(message)
     return sources

@@ -33,14 +33,14 @@ PACKAGES = {
 
 _MAJOR, _MINOR, _ = KUBERNETES_VERSION.split(".")
 _VERSION_PACKAGE = "k8s.io/component-base/version"
-BUILD_FLAGS = (
-    "-trimpath",
-    "-buildvcs=false",
-    "-ldflags=-s -w"
+_LINKER_FLAGS = (
+    "-s -w"
     f" -X {_VERSION_PACKAGE}.gitVersion=v{KUBERNETES_VERSION}"
     f" -X {_VERSION_PACKAGE}.gitMajor={_MAJOR}"
-    f" -X {_VERSION_PACKAGE}.gitMinor={_MINOR}",
+    f" -X {_VERSION_PACKAGE}.gitMinor={_MINOR}"
 )
+BUILD_FLAGS = ("-trimpath", "-buildvcs=false", f"-ldflags={_LINKER_FLAGS}")
+_BUILDS_KEPT = 3
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,16 @@ def build_binaries(cache: Path) -> Binaries:
             unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+    _forget_oldest(folder.parent)
     return Binaries(folder)
+
+
+def _forget_oldest(cache: Path) -> None:
+    """Keep the newest builds only: each takes half a gigabyte."""
+    builds = [folder for folder in cache.iterdir() if not folder.name.startswith(".")]
+    builds.sort(key=lambda folder: folder.stat().st_mtime)
+    for folder in builds[:-_BUILDS_KEPT]:
+        shutil.rmtree(folder)
 
 
 def _go_version() -> str:

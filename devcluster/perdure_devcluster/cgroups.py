@@ -38,8 +38,11 @@ def check_version() -> None:
         raise DevclusterError(message)
 
 
-def make(name: str) -> list[Path]:
-    """Make the group ``name`` in every hierarchy; return its cgroup.procs files."""
+def make(name: str, cpu_shares: int = 1024) -> list[Path]:
+    """Make the group ``name`` in every hierarchy; return its cgroup.procs files.
+
+    ``cpu_shares`` is its weight against the other groups when the CPUs are all busy.
+    """
     for controller in CONTROLLERS:
         parent = ROOT / controller / GROUP
         for folder in (parent, parent / name):
@@ -48,6 +51,7 @@ def make(name: str) -> list[Path]:
                 # A new cpuset is empty, and takes no process until it is filled.
                 for file in ("cpuset.cpus", "cpuset.mems"):
                     (folder / file).write_text((folder.parent / file).read_text())
+    (ROOT / "cpu" / GROUP / name / "cpu.shares").write_text(str(cpu_shares))
     return [ROOT / controller / GROUP / name / "cgroup.procs" for controller in CONTROLLERS]
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from perdure_devcluster import base_image, debian, images, status
+from perdure_devcluster import base_image, debian, faults, images, status
 from perdure_devcluster.cluster import Cluster, load_settings
 from perdure_devcluster.errors import DevclusterError
 from perdure_devcluster.paths import paths_from_environment
+from perdure_devcluster.plan import NodePlan
 from perdure_devcluster.progress import say
 
 
@@ -19,8 +20,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command; return its exit code."""
     if arguments[:1] == ["kubectl"]:
         # Whatever follows is kubectl's, options too.
-        return _kubectl(_cluster(), list(arguments[1:]))
-    options = _parser().parse_args(arguments)
+        options = argparse.Namespace(run=_kubectl, arguments=arguments[1:])
+    else:
+        options = _parser().parse_args(arguments)
     try:
         options.run(options)
     except DevclusterError as error:
@@ -42,9 +44,7 @@ def _cluster(nodes: int | None = None, gpus_per_node: int | None = None) -> Clus
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="devcluster", description="A real Kubernetes on this machine."
-    )
+    parser = argparse.ArgumentParser(prog="devcluster", description="A real Kubernetes on this machine.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, help_: str) -> argparse.ArgumentParser:
@@ -66,9 +66,37 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("--as", dest="rename", metavar="NAME", help="another name in the cluster")
     load.set_defaults(run=_load_image)
 
-    command("base-image", "build the Debian base image; print its name").set_defaults(
-        run=_base_image
-    )
+    node_commands: dict[str, tuple[Callable[[Cluster, NodePlan], object], str]] = {
+        "kill-node": (faults.kill_node, "cut a node's power: all its processes die at once"),
+        "start-node": (faults.start_node, "switch a node on again, and wait until it is Ready"),
+        "partition-node": (faults.partition_node, "cut a node's cable; its pods go on"),
+        "heal-node": (faults.heal_node, "mend a node's cable"),
+        "freeze-node": (faults.freeze_node, "hang a node: no process of it goes on"),
+        "thaw-node": (faults.thaw_node, "let a hung node go on"),
+    }
+    for name, (fault, help_) in node_commands.items():
+        node_command = command(name, help_)
+        node_command.add_argument("node", metavar="NODE", help="n1, n2, ...")
+        node_command.set_defaults(run=_on_node, fault=fault)
+
+    component_commands: dict[str, tuple[Callable[[Cluster, str], object], str]] = {
+        "stop-component": (faults.stop_component, "end a daemon (SIGTERM); it stays away"),
+        "kill-component": (faults.kill_component, "kill -9 a daemon; it stays away"),
+        "start-component": (faults.start_component, "start a daemon that is away"),
+        "restart-component": (faults.restart_component, "stop and start a daemon"),
+    }
+    for name, (component_fault, help_) in component_commands.items():
+        component_command = command(name, help_)
+        component_command.add_argument("name", metavar="NAME", help="kube-apiserver, n1/kubelet, ... (see status)")
+        component_command.set_defaults(run=_on_component, fault=component_fault)
+
+    logs = command("logs", "print the log of a component, or of a node's first process")
+    logs.add_argument("name", metavar="NAME", help="kube-apiserver, n1/kubelet, n1, ...")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on as it grows")
+    logs.add_argument("--tail", type=int, default=1000, help="lines to begin with (1000)")
+    logs.set_defaults(run=_logs)
+
+    command("base-image", "build the Debian base image; print its name").set_defaults(run=_base_image)
     command("kubeconfig", "print the path of the kubeconfig").set_defaults(run=_kubeconfig)
     command("kubectl", "run kubectl against the cluster")
     return parser
@@ -92,10 +120,33 @@ def _status(_: argparse.Namespace) -> None:
 
 def _load_image(options: argparse.Namespace) -> None:
     cluster = _cluster()
-    for name in images.load_images(
-        cluster.nodes, cluster.binaries, options.names, options.rename
-    ):
+    for name in images.load_images(cluster.nodes, cluster.binaries, options.names, options.rename):
         print(name)
+
+
+def _on_node(options: argparse.Namespace) -> None:
+    cluster = _cluster()
+    target = cluster.node(options.node)
+    with cluster.locked():
+        _report(options.fault(cluster, target), target.name)
+
+
+def _on_component(options: argparse.Namespace) -> None:
+    cluster = _cluster()
+    with cluster.locked():
+        _report(options.fault(cluster, options.name), options.name)
+
+
+def _report(changed: object, name: str) -> None:
+    # False, and not None: a fault that has nothing to say about it.
+    say(f"{name}: nothing to do, it was so already" if changed is False else f"{name}: done")
+
+
+def _logs(options: argparse.Namespace) -> None:
+    log = faults.log(_cluster(), options.name)
+    follow = ["-F"] if options.follow else []
+    sys.stdout.flush()
+    os.execvp("tail", ["tail", "-n", str(options.tail), *follow, str(log)])
 
 
 def _base_image(_: argparse.Namespace) -> None:
@@ -107,12 +158,9 @@ def _kubeconfig(_: argparse.Namespace) -> None:
     print(_cluster().paths.kubeconfig)
 
 
-def _kubectl(cluster: Cluster, arguments: list[str]) -> int:
-    try:
-        program = cluster.binaries.path("kubectl")
-    except DevclusterError as error:
-        say(f"devcluster: {error}")
-        return 1
-    sys.stdout.flush()
+def _kubectl(options: argparse.Namespace) -> None:
+    cluster = _cluster()
+    program = cluster.binaries.path("kubectl")
     environment = {**os.environ, "KUBECONFIG": str(cluster.paths.kubeconfig)}
-    os.execve(program, [str(program), *arguments], environment)
+    sys.stdout.flush()
+    os.execve(program, [str(program), *options.arguments], environment)

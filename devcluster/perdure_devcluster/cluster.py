@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 
 from perdure_devcluster import (
@@ -32,7 +33,7 @@ from perdure_devcluster.controlplane import Component
 from perdure_devcluster.credentials import Credentials, make_credentials
 from perdure_devcluster.errors import DevclusterError
 from perdure_devcluster.files import write_atomically
-from perdure_devcluster.node import Nodes
+from perdure_devcluster.node import DAEMONS, Nodes, Power
 from perdure_devcluster.paths import Paths
 from perdure_devcluster.plan import NodePlan
 from perdure_devcluster.processes import Daemons
@@ -122,6 +123,7 @@ class Cluster:
         cgroups.check_version()
         self.binaries  # noqa: B018 (built here, so that its minutes are not another step's)
         write_atomically(self.paths.settings, json.dumps(asdict(self.settings)))
+        self._remove_surplus_nodes()
         self._remove_strays()
         sysctls.note(self.paths.sysctls)
         network.raise_bridge()
@@ -131,21 +133,27 @@ class Cluster:
                     self.wait_for_api()
                 self.start_component(component)
             objects.apply_cluster_objects(self.api)
+            for name in self._surplus_nodes():
+                self.api.delete(f"/api/v1/nodes/{name}")
+                shutil.rmtree(self.paths.node(name))
             wait_for(registry.answers, what="the image registry", timeout_seconds=20)
             images.push_sandbox_image(self.binaries)
             self.wait_for_dns()
         with step(f"{len(self.node_plans)} nodes"):
+            began = datetime.now(UTC)
+            started_nodes = [node for node in self.node_plans if self.start_node(node)]
             for node in self.node_plans:
-                self.start_node(node)
+                self._mend_node(node)
             for node in self.node_plans:
-                self.wait_for_node(node)
-            network.route_services(self.node_plans[0])
+                self.wait_for_node(node, since=began if node in started_nodes else None)
+            self.route_services()
         self._check_components()
         say(f"cluster up with {len(self.node_plans)} nodes: {time.monotonic() - started:.1f} s")
 
     def down(self, *, purge: bool) -> None:
         """Stop everything; with ``purge`` the data goes too."""
         _require_root()
+        self._remove_surplus_nodes()
         for node in self.node_plans:
             if self.nodes.kill(node):
                 say(f"  {node.name} stopped")
@@ -162,12 +170,23 @@ class Cluster:
             say(f"  {self.paths.state} removed")
 
     def start_component(self, component: Component) -> bool:
-        """Start one daemon of the control plane unless it runs."""
-        if self.daemons.running(component.name):
+        """Start one daemon of the control plane unless it runs with just this command."""
+        configuration = component.configuration
+        if self.daemons.is_current(component.name, configuration):
             return False
+        if self.daemons.stop(component.name):
+            say(f"  {component.name} starts again, with what is new")
         for host, port in controlplane.ports(component.name):
             _require_free_port(component.name, host, port)
-        return self.daemons.start(component.name, component.command)
+        self.daemons.start(
+            component.name,
+            component.command,
+            component.environment,
+            # Training keeps all CPUs busy; leases must be renewed all the same.
+            cgroups.make("control-plane", cpu_shares=8192),
+            configuration,
+        )
+        return True
 
     def start_node(self, node: NodePlan) -> bool:
         """Switch a node on unless it runs."""
@@ -193,8 +212,12 @@ class Cluster:
 
         wait_for(ready, what="CoreDNS to be ready", timeout_seconds=30)
 
-    def wait_for_node(self, node: NodePlan) -> None:
-        """Until a node is Ready, and offers its GPUs."""
+    def wait_for_node(self, node: NodePlan, since: datetime | None) -> None:
+        """Until a node is Ready, and offers its GPUs.
+
+        With ``since``, an older report of the node's does not count: a node that
+        was off for a moment is still called Ready.
+        """
         path = f"/api/v1/nodes/{node.name}"
 
         def ready() -> bool:
@@ -202,10 +225,37 @@ class Cluster:
                 message = f"node {node.name} died while starting; see: devcluster logs {node.name}"
                 raise DevclusterError(message)
             manifest = self.api.find(path)
-            return manifest is not None and objects.node_is_ready(manifest)
+            return manifest is not None and objects.node_is_ready(manifest, since)
 
         wait_for(ready, what=f"node {node.name} to be Ready", timeout_seconds=60)
         objects.offer_gpus(self.api, node, self.settings.gpus_per_node)
+
+    def route_services(self) -> None:
+        """Lead the machine's own traffic for Services through a node that works."""
+        working = [node for node in self.node_plans if self.nodes.power(node) is Power.ON]
+        if working:
+            network.route_services(working[0])
+
+    def _mend_node(self, node: NodePlan) -> None:
+        power = self.nodes.power(node)
+        if power is Power.FROZEN:
+            cgroups.thaw(node.name)
+        if power is Power.PARTITIONED:
+            network.set_carrier(node, up=True)
+        for name in DAEMONS:
+            self.nodes.start_daemon(node, name)
+
+    def _surplus_nodes(self) -> list[str]:
+        """Nodes of an earlier, larger cluster."""
+        wanted = {node.name for node in self.node_plans}
+        folders = (self.paths.state / "nodes").glob("n*")
+        return [folder.name for folder in folders if folder.name not in wanted]
+
+    def _remove_surplus_nodes(self) -> None:
+        for name in self._surplus_nodes():
+            node = plan.parse_node(name, plan.MAX_NODES)
+            self.nodes.kill(node)
+            self.nodes.clean(node)
 
     def _check_components(self) -> None:
         for name in controlplane.COMPONENTS:
@@ -225,14 +275,10 @@ class Cluster:
             processes.kill(identity)
 
 
-def _inside_a_node(
-    identity: processes.ProcessIdentity, known: set[processes.ProcessIdentity]
-) -> bool:
+def _inside_a_node(identity: processes.ProcessIdentity, known: set[processes.ProcessIdentity]) -> bool:
     """Whether a process is a known one's descendant, or the `unshare` above one."""
     pids = {other.pid for other in known}
-    return any(pid in pids for pid in _ancestors(identity.pid)) or any(
-        _parent(pid) == identity.pid for pid in pids
-    )
+    return any(pid in pids for pid in _ancestors(identity.pid)) or any(_parent(pid) == identity.pid for pid in pids)
 
 
 def _ancestors(pid: int) -> Iterator[int]:

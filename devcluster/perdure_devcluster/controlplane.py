@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from perdure_devcluster import plan
 from perdure_devcluster.binaries import Binaries
 from perdure_devcluster.credentials import Credentials
 from perdure_devcluster.files import write_atomically
-from perdure_devcluster.paths import Paths
+from perdure_devcluster.paths import SOURCE, Paths
 
 # In the order in which they are started; stopped in the opposite one.
 COMPONENTS = (
@@ -19,6 +22,7 @@ COMPONENTS = (
     "kube-controller-manager",
     "kube-scheduler",
     "coredns",
+    "volumes",
 )
 
 # A dead node is noticed after 8 s and its pods replaced 5 s later, where the
@@ -38,6 +42,16 @@ class Component:
 
     name: str
     command: tuple[str | Path, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    # Files that it reads once, at its start.
+    inputs: tuple[Path, ...] = ()
+
+    @property
+    def configuration(self) -> str:
+        """A hash of what it is started with."""
+        words = [*map(str, self.command), *map("=".join, sorted(self.environment.items()))]
+        words += [file.read_text() for file in self.inputs]
+        return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
 
     @property
     def needs_api(self) -> bool:
@@ -46,15 +60,32 @@ class Component:
 
 
 def components(paths: Paths, binaries: Binaries, credentials: Credentials) -> list[Component]:
-    """Every daemon, in the order of COMPONENTS."""
+    """Every daemon, in the order of COMPONENTS; writes the files that they read."""
+    registry_file = paths.state / "registry.yaml"
+    write_atomically(registry_file, registry_config(paths.registry))
+    dns_file = paths.state / "Corefile"
+    write_atomically(dns_file, corefile(credentials.kubeconfig("coredns")))
     return [
         Component("etcd", _etcd(paths, binaries)),
-        Component("registry", ("docker-registry", "serve", _registry_config(paths))),
-        Component("kube-apiserver", _api_server(binaries, credentials)),
+        Component("registry", ("docker-registry", "serve", registry_file), inputs=(registry_file,)),
+        Component(
+            "kube-apiserver",
+            _api_server(binaries, credentials),
+            inputs=(credentials.file("tokens.csv"),),
+        ),
         Component("kube-controller-manager", _controller_manager(binaries, credentials)),
         Component("kube-scheduler", _scheduler(binaries, credentials)),
-        Component("coredns", (binaries.path("coredns"), "-conf", _corefile(paths, credentials))),
+        Component("coredns", (binaries.path("coredns"), "-conf", dns_file), inputs=(dns_file,)),
+        Component("volumes", (sys.executable, "-m", "perdure_devcluster.volumes"), _python(paths)),
     ]
+
+
+def _python(paths: Paths) -> dict[str, str]:
+    return {
+        "PYTHONPATH": str(SOURCE),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PERDURE_DEVCLUSTER_STATE": str(paths.state),
+    }
 
 
 def ports(name: str) -> list[tuple[str, int]]:
@@ -71,6 +102,7 @@ def ports(name: str) -> list[tuple[str, int]]:
         "kube-controller-manager": [("127.0.0.1", 10257)],
         "kube-scheduler": [("127.0.0.1", 10259)],
         "coredns": [(plan.HOST_ADDRESS, plan.DNS_PORT)],
+        "volumes": [],
     }[name]
 
 
@@ -189,12 +221,6 @@ def corefile(kubeconfig: Path) -> str:
 """
 
 
-def _corefile(paths: Paths, credentials: Credentials) -> Path:
-    path = paths.state / "Corefile"
-    write_atomically(path, corefile(credentials.kubeconfig("coredns")))
-    return path
-
-
 def registry_config(data: Path) -> str:
     """The image registry's configuration."""
     return f"""\
@@ -211,9 +237,3 @@ storage:
 http:
   addr: {plan.REGISTRY}
 """
-
-
-def _registry_config(paths: Paths) -> Path:
-    path = paths.state / "registry.yaml"
-    write_atomically(path, registry_config(paths.registry))
-    return path

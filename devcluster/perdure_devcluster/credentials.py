@@ -39,7 +39,8 @@ class User:
 def users() -> dict[str, User]:
     """Everybody who signs in with a token, by the name of their kubeconfig.
 
-    All roles but CoreDNS' are bound to these names by Kubernetes itself.
+    Kubernetes itself binds roles to those that begin with ``system:``; ``objects``
+    binds the others.
     """
     node_names = [node.name for node in plan.plan_nodes(plan.MAX_NODES)]
     return {
@@ -48,6 +49,7 @@ def users() -> dict[str, User]:
         "kube-scheduler": User("system:kube-scheduler"),
         "kube-proxy": User("system:kube-proxy"),
         "coredns": User("perdure-devcluster-coredns"),
+        "volumes": User("perdure-devcluster-volumes"),
     } | {f"kubelet-{name}": User(f"system:node:{name}", ("system:nodes",)) for name in node_names}
 
 
@@ -77,9 +79,7 @@ def kubeconfig(token: str, authority: bytes, user: str) -> str:
                 }
             ],
             "users": [{"name": user, "user": {"token": token}}],
-            "contexts": [
-                {"name": name, "context": {"cluster": name, "user": user, "namespace": "default"}}
-            ],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": user, "namespace": "default"}}],
             "current-context": name,
         },
         indent=2,
@@ -121,35 +121,26 @@ def make_credentials(folder: Path, admin_kubeconfig: Path) -> Credentials:
 
 
 def _authority(folder: Path, name: str, common_name: str) -> None:
-    if (folder / f"{name}.crt").exists():
-        return
-    run(
-        ["openssl", "req", "-x509", *_new_key(folder, name), "-subj", f"/CN={common_name}"]
-        + ["-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"]
-    )
+    usage = "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"
+    _sign(folder, name, ["-subj", f"/CN={common_name}", "-addext", usage])
 
 
-def _certificate(
-    folder: Path, authority: str, name: str, subject: str, names: tuple[str, ...] = ()
-) -> None:
-    if (folder / f"{name}.crt").exists():
-        return
-    extensions = ["-addext", "basicConstraints=critical,CA:FALSE"]
-    extensions += ["-addext", f"extendedKeyUsage={'serverAuth' if names else 'clientAuth'}"]
+def _certificate(folder: Path, authority: str, name: str, subject: str, names: tuple[str, ...] = ()) -> None:
+    purpose = "serverAuth" if names else "clientAuth"
+    extensions = ["basicConstraints=critical,CA:FALSE", f"extendedKeyUsage={purpose}"]
     if names:
-        extensions += ["-addext", f"subjectAltName={','.join(names)}"]
-    signer = ["-CA", folder / f"{authority}.crt", "-CAkey", folder / f"{authority}.key"]
-    run(
-        ["openssl", "req", "-x509", *_new_key(folder, name), "-subj", subject]
-        + [*signer, *extensions]
-    )
+        extensions.append(f"subjectAltName={','.join(names)}")
+    signer = ["-CA", str(folder / f"{authority}.crt"), "-CAkey", str(folder / f"{authority}.key")]
+    flags = [word for extension in extensions for word in ("-addext", extension)]
+    _sign(folder, name, ["-subj", subject, *signer, *flags])
 
 
-def _new_key(folder: Path, name: str) -> list[str | Path]:
-    return [
-        *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc", "-days", _DAYS),
-        *("-keyout", folder / f"{name}.key", "-out", folder / f"{name}.crt"),
-    ]
+def _sign(folder: Path, name: str, options: list[str]) -> None:
+    if (folder / f"{name}.crt").exists():
+        return
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc", "-days", _DAYS]
+    files = ["-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.crt")]
+    run(["openssl", "req", "-x509", *key, *options, *files])
 
 
 def _signing_key(path: Path) -> None:

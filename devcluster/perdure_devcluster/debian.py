@@ -45,8 +45,7 @@ def install_missing_packages() -> None:
         return
     if shutil.which("apt-get") is None:
         message = (
-            f"found no {', '.join(missing)} and no apt-get to install them with;"
-            " this cluster needs Debian 12 or newer"
+            f"found no {', '.join(missing)} and no apt-get to install them with; this cluster needs Debian 12 or newer"
         )
         raise DevclusterError(message)
     say(f"installing Debian packages: {' '.join(missing)}")

@@ -60,19 +60,14 @@ def load_image(nodes: Nodes, binaries: Binaries, name: str, rename: str | None) 
             archive = name if _ARCHIVE.match(name) else f"oci-archive:{name}"
             source = run(["buildah", "pull", "--quiet", archive]).strip()
     elif not succeeds(["buildah", "inspect", "--type", "image", name]):
-        message = (
-            f'found no image "{name}" in buildah\'s storage; build it first, or see what is'
-            " there: buildah images"
-        )
+        message = f'found no image "{name}" in buildah\'s storage; build it first, or see what is there: buildah images'
         raise DevclusterError(message)
     target = f"{plan.REGISTRY}/{repository_name(rename or name)}"
     with step(f"pushing {target}"):
-        run(
-            ["buildah", "push", "--quiet", "--tls-verify=false"]
-            # A layer that is not compressed has the digest that buildah already
-            # knows, so one that is in the registry is neither read nor sent.
-            + ["--disable-compression", "--format=oci", source, f"docker://{target}"]
-        )
+        # A layer that is not compressed has the digest that buildah already
+        # knows, so one that is in the registry is neither read nor sent.
+        options = ["--quiet", "--tls-verify=false", "--disable-compression", "--format=oci"]
+        run(["buildah", "push", *options, source, f"docker://{target}"])
     _offer_as_library_image(repository_name(rename or name))
     _pull_everywhere(nodes, binaries, target)
     return target
@@ -98,9 +93,7 @@ def _pull_everywhere(nodes: Nodes, binaries: Binaries, image: str) -> None:
         list(pool.map(pull, running))
 
 
-def load_images(
-    nodes: Nodes, binaries: Binaries, names: Sequence[str], rename: str | None
-) -> list[str]:
+def load_images(nodes: Nodes, binaries: Binaries, names: Sequence[str], rename: str | None) -> list[str]:
     """``load_image`` for several."""
     if rename is not None and len(names) != 1:
         message = f"found --as with {len(names)} images, expected one; load them one by one"

@@ -26,10 +26,7 @@ class Link:
 
 def parse_links(text: str) -> dict[str, Link]:
     """Read `ip --json link show`."""
-    links = [
-        Link(entry["ifname"], entry.get("ifalias", ""), "UP" in entry["flags"])
-        for entry in json.loads(text)
-    ]
+    links = [Link(entry["ifname"], entry.get("ifalias", ""), "UP" in entry["flags"]) for entry in json.loads(text)]
     return {link.name: link for link in links}
 
 
@@ -60,10 +57,8 @@ def remove_bridge() -> None:
 def plug_in(node: NodePlan, init_pid: int) -> None:
     """Lay the cable between the bridge and a node whose first process is ``init_pid``."""
     _remove_own(node.host_link)
-    run(
-        ["ip", "link", "add", node.host_link, "type", "veth", "peer", "name", "eth0"]
-        + ["address", node.mac, "netns", str(init_pid)]
-    )
+    peer = ["peer", "name", "eth0", "address", node.mac, "netns", str(init_pid)]
+    run(["ip", "link", "add", node.host_link, "type", "veth", *peer])
     run(["ip", "link", "set", node.host_link, "alias", _ALIAS])
     run(["ip", "link", "set", node.host_link, "master", plan.BRIDGE, "up"])
     run(["ip", "route", "replace", node.pod_network, "via", node.address])

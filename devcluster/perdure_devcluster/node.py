@@ -8,12 +8,15 @@ the mounts, the network and /run with the namespaces.
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +24,7 @@ from perdure_devcluster import cgroups, network, node_config, processes
 from perdure_devcluster.binaries import Binaries
 from perdure_devcluster.credentials import Credentials
 from perdure_devcluster.errors import DevclusterError
-from perdure_devcluster.files import write_atomically
+from perdure_devcluster.files import rotate, write_atomically
 from perdure_devcluster.paths import SOURCE, Paths
 from perdure_devcluster.plan import NodePlan
 from perdure_devcluster.processes import Daemons, ProcessIdentity
@@ -31,8 +34,6 @@ DAEMONS = ("containerd", "kubelet", "kube-proxy")
 # etcd, API server, controllers, registry, and the person's own programs.
 _CONTROL_PLANE_BYTES = 2 * 1024**3
 
-# Moves itself into the node's control groups before it becomes `unshare`.
-_ENTER = 'for f in $PROCS_FILES; do echo 0 > "$f" || exit 1; done; exec "$@"'
 _UNSHARE = (
     *("unshare", "--mount", "--net", "--cgroup", "--ipc", "--uts", "--pid", "--fork"),
     *("--mount-proc", "--kill-child=SIGKILL"),
@@ -91,26 +92,20 @@ class Nodes:
             raise DevclusterError(message)
         return Path(f"/proc/{init.pid}/root{node_config.CONTAINERD_SOCKET}")
 
-    def start(
-        self, node: NodePlan, binaries: Binaries, credentials: Credentials, sandbox_image: str
-    ) -> bool:
-        """Switch a node on unless it runs; True when it was started."""
-        if self.init(node):
+    def start(self, node: NodePlan, binaries: Binaries, credentials: Credentials, sandbox_image: str) -> bool:
+        """Switch a node on unless it runs with just this configuration; True when it was started."""
+        contents = self._configuration(node, binaries, credentials, sandbox_image)
+        configuration = _hash(contents)
+        if self.daemons.is_current(node.name, configuration):
             return False
+        self.kill(node)
         self.clean(node)
-        spec = self._write_configuration(node, binaries, credentials, sandbox_image)
-        procs_files = cgroups.make(node.name)
+        spec = self._write_configuration(node, contents)
         launcher = self.daemons.spawn(
             node.name,
-            [
-                *("sh", "-c", _ENTER, "sh", *_UNSHARE),
-                *(sys.executable, "-m", "perdure_devcluster.node_init", spec),
-            ],
-            {
-                "PROCS_FILES": " ".join(str(file) for file in procs_files),
-                "PYTHONPATH": str(SOURCE),
-                "PYTHONDONTWRITEBYTECODE": "1",
-            },
+            [*_UNSHARE, sys.executable, "-m", "perdure_devcluster.node_init", spec],
+            {"PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1"},
+            cgroups.make(node.name),
         )
         init = wait_for(
             lambda: self._first_child(node, launcher.pid),
@@ -118,12 +113,11 @@ class Nodes:
             timeout_seconds=10,
             interval_seconds=0.005,
         )
-        self.daemons.remember(node.name, init)
+        self.daemons.remember(node.name, init, configuration)
         network.plug_in(node, init.pid)
-        if launcher.stdin is None:  # pragma: no cover (spawn always makes a pipe)
-            raise DevclusterError(node.name)
-        launcher.stdin.write(b"go\n")
-        launcher.stdin.close()
+        if launcher.stdin:
+            launcher.stdin.write(b"go\n")
+            launcher.stdin.close()
         return True
 
     def kill(self, node: NodePlan) -> bool:
@@ -131,7 +125,7 @@ class Nodes:
         init = self.init(node)
         if init is None:
             return False
-        processes.send(init, processes.signal.SIGKILL)
+        processes.send(init, signal.SIGKILL)
         # A frozen process takes no signal, not even this one.
         cgroups.thaw(node.name)
         if not processes.wait_until_gone(init, 20):
@@ -144,13 +138,63 @@ class Nodes:
         cgroups.remove(node.name)
         network.unplug(node)
 
+    def daemon_log(self, node: NodePlan, name: str) -> Path:
+        """Where the output of one of DAEMONS goes."""
+        return self.paths.node(node.name) / "logs" / f"{name}.log"
+
+    def daemon(self, node: NodePlan, name: str) -> ProcessIdentity | None:
+        """The running process of one of DAEMONS."""
+        init = self.init(node)
+        if init is None:
+            return None
+        spec = json.loads((self.paths.node(node.name) / "etc/node.json").read_text())
+        command = next(entry["command"] for entry in spec["daemons"] if entry["name"] == name)
+        wanted = b"".join(word.encode() + b"\0" for word in command)
+        for pid in _children(init.pid):
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/cmdline").read_bytes() == wanted:
+                    return processes.identify(pid)
+        return None
+
+    def is_stopped(self, node: NodePlan, name: str) -> bool:
+        """Whether one of DAEMONS is meant not to run."""
+        return (self.paths.node(node.name) / "stopped" / name).exists()
+
+    def stop_daemon(self, node: NodePlan, name: str) -> bool:
+        """Ask one of DAEMONS to end, for good; False when it did not run."""
+        identity = self.daemon(node, name)
+        (self.paths.node(node.name) / "stopped" / name).touch()
+        self._wake_init(node)
+        return identity is not None and processes.wait_until_gone(identity, 20)
+
+    def kill_daemon(self, node: NodePlan, name: str) -> bool:
+        """``kill -9`` one of DAEMONS, for good; False when it did not run."""
+        identity = self.daemon(node, name)
+        # First the file, or the node's first process would start it again.
+        (self.paths.node(node.name) / "stopped" / name).touch()
+        return identity is not None and processes.kill(identity)
+
+    def start_daemon(self, node: NodePlan, name: str) -> bool:
+        """Start one of DAEMONS; False when it was not stopped."""
+        if not self.is_stopped(node, name):
+            return False
+        (self.paths.node(node.name) / "stopped" / name).unlink()
+        self._wake_init(node)
+        wait_for(
+            lambda: self.daemon(node, name),
+            what=f"{name} of {node.name} to start",
+            timeout_seconds=10,
+        )
+        return True
+
+    def _wake_init(self, node: NodePlan) -> None:
+        init = self.init(node)
+        if init:
+            processes.send(init, signal.SIGHUP)
+
     def _first_child(self, node: NodePlan, launcher: int) -> ProcessIdentity | None:
-        try:
-            children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-        except OSError:
-            children = []
-        if children:
-            return processes.identify(int(children[0]))
+        for pid in _children(launcher):
+            return processes.identify(pid)
         if processes.identify(launcher) is None:
             log = self.daemons.log(node.name)
             last = log.read_text(errors="replace").splitlines()[-5:]
@@ -158,31 +202,13 @@ class Nodes:
             raise DevclusterError(message)
         return None
 
-    def _write_configuration(
+    def _configuration(
         self, node: NodePlan, binaries: Binaries, credentials: Credentials, sandbox_image: str
-    ) -> Path:
+    ) -> dict[str, str]:
+        """Every file that a node's daemons read, by its path inside ``etc``."""
         folder = self.paths.node(node.name)
-        for target, name in node_config.BOUND_FOLDERS.items():
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            # A mount point has to be there before the namespaces part.
-            Path(target).mkdir(parents=True, exist_ok=True)
-        (folder / "logs").mkdir(exist_ok=True)
-        # A machine that is switched on starts everything again.
-        shutil.rmtree(folder / "stopped", ignore_errors=True)
-        (folder / "stopped").mkdir()
         machine = this_machine()
-        share = node_config.share_of_machine(
-            machine.cpus, machine.memory_bytes, len(self.plans), _CONTROL_PLANE_BYTES
-        )
-        etc = folder / "etc"
-        daemons = node_config.node_daemons(
-            node,
-            folder,
-            binaries.folder,
-            credentials.kubeconfig(f"kubelet-{node.name}"),
-            credentials.kubeconfig("kube-proxy"),
-        )
-        spec = etc / "node.json"
+        share = node_config.share_of_machine(machine.cpus, machine.memory_bytes, len(self.plans), _CONTROL_PLANE_BYTES)
         kubelet = node_config.kubelet_config(
             node,
             folder,
@@ -191,16 +217,48 @@ class Nodes:
             machine.cpus,
             machine.memory_bytes,
         )
-        contents = {
-            etc / "containerd.toml": node_config.containerd_config(folder, sandbox_image),
-            etc / "registries/_default/hosts.toml": node_config.registry_hosts(),
-            etc / "cni/10-pods.conflist": node_config.cni_config(node),
-            etc / "kubelet.json": kubelet,
-            etc / "resolv.conf": "",
-            spec: json.dumps(
-                node_config.init_spec(node, folder, list(self.plans), daemons), indent=2
-            ),
+        daemons = node_config.node_daemons(
+            node,
+            folder,
+            binaries.folder,
+            credentials.kubeconfig(f"kubelet-{node.name}"),
+            credentials.kubeconfig("kube-proxy"),
+        )
+        spec = node_config.init_spec(node, folder, list(self.plans), daemons)
+        return {
+            "containerd.toml": node_config.containerd_config(folder, sandbox_image),
+            "registries/_default/hosts.toml": node_config.registry_hosts(),
+            "cni/10-pods.conflist": node_config.cni_config(node),
+            "kubelet.json": kubelet,
+            "resolv.conf": "",
+            "node.json": json.dumps(spec, indent=2),
         }
+
+    def _write_configuration(self, node: NodePlan, contents: Mapping[str, str]) -> Path:
+        """Lay out the node's folder; return the path of what its first process reads."""
+        folder = self.paths.node(node.name)
+        for target, name in node_config.BOUND_FOLDERS.items():
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            # A mount point has to be there before the namespaces part.
+            Path(target).mkdir(parents=True, exist_ok=True)
+        (folder / "logs").mkdir(exist_ok=True)
+        for name in DAEMONS:
+            rotate(self.daemon_log(node, name))
+        # A machine that is switched on starts everything again.
+        shutil.rmtree(folder / "stopped", ignore_errors=True)
+        (folder / "stopped").mkdir()
         for path, content in contents.items():
-            write_atomically(path, content)
-        return spec
+            write_atomically(folder / "etc" / path, content)
+        return folder / "etc/node.json"
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [int(word) for word in text.split()]
+
+
+def _hash(contents: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:16]

@@ -41,7 +41,7 @@ def share_of_machine(cpus: int, memory_bytes: int, nodes: int, control_plane_byt
 
 
 def containerd_config(folder: Path, sandbox_image: str) -> str:
-    """containerd's config.toml."""
+    """The config.toml of containerd."""
     return f"""\
 version = 2
 
@@ -104,9 +104,7 @@ def cni_config(node: NodePlan) -> str:
     )
 
 
-def kubelet_config(
-    node: NodePlan, folder: Path, authority: Path, share: Share, cpus: int, memory_bytes: int
-) -> str:
+def kubelet_config(node: NodePlan, folder: Path, authority: Path, share: Share, cpus: int, memory_bytes: int) -> str:
     """KubeletConfiguration of a node on a machine of ``cpus`` and ``memory_bytes``."""
     return json.dumps(
         {
@@ -198,24 +196,17 @@ def node_daemons(
     ]
 
 
-def init_spec(
-    node: NodePlan, folder: Path, neighbours: list[NodePlan], daemons: list[NodeDaemon]
-) -> dict[str, Any]:
+def init_spec(node: NodePlan, folder: Path, neighbours: list[NodePlan], daemons: list[NodeDaemon]) -> dict[str, Any]:
     """What ``node_init`` has to do, as plain data."""
     return {
         "name": node.name,
         "address": f"{node.address}/{plan.NODE_PREFIX_LENGTH}",
-        "routes": [
-            {"to": other.pod_network, "via": other.address}
-            for other in neighbours
-            if other != node
-        ],
+        "routes": [{"to": other.pod_network, "via": other.address} for other in neighbours if other != node],
         "binds": {target: str(folder / name) for target, name in BOUND_FOLDERS.items()},
         "stopped": str(folder / "stopped"),
         "logs": str(folder / "logs"),
         "daemons": [
-            {"name": daemon.name, "command": list(daemon.command), "socket": daemon.socket}
-            for daemon in daemons
+            {"name": daemon.name, "command": list(daemon.command), "socket": daemon.socket} for daemon in daemons
         ],
         "environment": {
             # A cut connection to the API server is noticed after 5 s, not 45 s.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from perdure_devcluster import plan
 from perdure_devcluster.api import Api, Json
 from perdure_devcluster.plan import NodePlan
@@ -10,13 +12,16 @@ STORAGE_CLASS = "local"
 PROVISIONER = "devcluster.perdure.dev/local"
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _KUBE_SYSTEM = "/api/v1/namespaces/kube-system"
+_COREDNS = "perdure-devcluster-coredns"
+_VOLUMES = "perdure-devcluster-volumes"
 
 
 def cluster_objects() -> dict[str, Json]:
     """Every object with its path, in the order in which they are applied."""
     return {
-        f"{_RBAC}/clusterroles/perdure-devcluster-coredns": _coredns_role(),
-        f"{_RBAC}/clusterrolebindings/perdure-devcluster-coredns": _coredns_binding(),
+        f"{_RBAC}/clusterroles/{_COREDNS}": _coredns_role(),
+        f"{_RBAC}/clusterrolebindings/{_COREDNS}": _binding(_COREDNS, _COREDNS),
+        f"{_RBAC}/clusterrolebindings/{_VOLUMES}": _binding(_VOLUMES, "system:persistent-volume-provisioner"),
         f"{_KUBE_SYSTEM}/services/kube-dns": _dns_service(),
         "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices/kube-dns": _dns_slice(),
         f"/apis/storage.k8s.io/v1/storageclasses/{STORAGE_CLASS}": _storage_class(),
@@ -46,17 +51,21 @@ def offer_gpus(api: Api, node: NodePlan, count: int) -> None:
     api.patch(f"/api/v1/nodes/{node.name}/status", gpu_patch(count))
 
 
-def node_is_ready(manifest: Json) -> bool:
-    """Whether a Node's Ready condition is true."""
-    conditions = manifest.get("status", {}).get("conditions", [])
-    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+def node_is_ready(manifest: Json, since: datetime | None = None) -> bool:
+    """Whether a Node is Ready by a report not older than ``since``."""
+    for condition in manifest.get("status", {}).get("conditions", []):
+        if condition["type"] == "Ready" and condition["status"] == "True":
+            # The API's times are whole seconds, cut off.
+            heartbeat = datetime.fromisoformat(condition["lastHeartbeatTime"])
+            return since is None or heartbeat >= since.replace(microsecond=0)
+    return False
 
 
 def _coredns_role() -> Json:
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
-        "metadata": {"name": "perdure-devcluster-coredns"},
+        "metadata": {"name": _COREDNS},
         "rules": [
             {
                 "apiGroups": [""],
@@ -72,23 +81,14 @@ def _coredns_role() -> Json:
     }
 
 
-def _coredns_binding() -> Json:
+def _binding(user: str, role: str) -> Json:
+    group = "rbac.authorization.k8s.io"
     return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "apiVersion": f"{group}/v1",
         "kind": "ClusterRoleBinding",
-        "metadata": {"name": "perdure-devcluster-coredns"},
-        "roleRef": {
-            "apiGroup": "rbac.authorization.k8s.io",
-            "kind": "ClusterRole",
-            "name": "perdure-devcluster-coredns",
-        },
-        "subjects": [
-            {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "User",
-                "name": "perdure-devcluster-coredns",
-            }
-        ],
+        "metadata": {"name": user},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
     }
 
 

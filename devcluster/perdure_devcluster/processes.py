@@ -17,10 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from perdure_devcluster.errors import DevclusterError
-from perdure_devcluster.files import write_atomically
+from perdure_devcluster.files import rotate, write_atomically
 
 MARKER = "PERDURE_DEVCLUSTER_OWNER"
-_LOG_LIMIT_BYTES = 64 * 1024 * 1024
+# Moves itself into control groups before it becomes the real program, so that
+# there is no moment in which the program runs outside of them.
+_ENTER = 'for f in $PROCS_FILES; do echo 0 > "$f" || exit 1; done; unset PROCS_FILES; exec "$@"'
 PROC = Path("/proc")
 
 
@@ -126,6 +128,24 @@ def processes_marked(marker: str) -> Iterator[ProcessIdentity]:
 
 
 @dataclass(frozen=True)
+class Record:
+    """What is written down about a process that we started."""
+
+    identity: ProcessIdentity
+    # A hash of what it was started with: another one now means that it is out of date.
+    configuration: str
+
+
+def parse_record(text: str) -> Record | None:
+    """Read a record; None for one that makes no sense (cut off by a power loss)."""
+    try:
+        document = json.loads(text)
+        return Record(ProcessIdentity(**document["identity"]), document["configuration"])
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+@dataclass(frozen=True)
 class Daemons:
     """The processes of one cluster, each with a record and a log under its name."""
 
@@ -135,32 +155,36 @@ class Daemons:
 
     def running(self, name: str) -> ProcessIdentity | None:
         """The running process of that name."""
-        try:
-            record = json.loads(self._record(name).read_text())
-            identity = ProcessIdentity(**record)
-        except (OSError, ValueError, TypeError):
-            # Not started, or cut off by a power loss while writing: as good as dead.
-            return None
-        return identity if is_running(identity) else None
+        record = self._read(name)
+        return record.identity if record and is_running(record.identity) else None
 
-    def remember(self, name: str, identity: ProcessIdentity) -> None:
-        """Write down a process that was started elsewhere."""
-        write_atomically(self._record(name), json.dumps(asdict(identity)))
+    def is_current(self, name: str, configuration: str) -> bool:
+        """Whether a process runs with this configuration."""
+        record = self._read(name)
+        return record is not None and record.configuration == configuration and is_running(record.identity)
+
+    def remember(self, name: str, identity: ProcessIdentity, configuration: str) -> None:
+        """Write down a process."""
+        write_atomically(self._record(name), json.dumps(asdict(Record(identity, configuration))))
 
     def spawn(
-        self, name: str, command: Sequence[str | Path], environment: Mapping[str, str]
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        environment: Mapping[str, str],
+        procs_files: Sequence[Path],
     ) -> subprocess.Popen[bytes]:
         """Start a process of ours in the background, its output in its log.
 
-        Its standard input is a pipe, for those who have something to say to it.
+        It joins the control groups of ``procs_files``. Its standard input is a
+        pipe, for those who have something to say to it.
         """
         log = self.log(name)
         log.parent.mkdir(parents=True, exist_ok=True)
-        if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
-            log.replace(log.with_suffix(".log.1"))
+        rotate(log)
         with log.open("ab") as output:
             return subprocess.Popen(
-                [str(word) for word in command],
+                ["/bin/sh", "-c", _ENTER, "sh", *(str(word) for word in command)],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -168,6 +192,7 @@ class Daemons:
                     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                     "LANG": "C.UTF-8",
                     "HOME": "/root",
+                    "PROCS_FILES": " ".join(str(file) for file in procs_files),
                     **environment,
                     MARKER: self.marker,
                 },
@@ -180,19 +205,18 @@ class Daemons:
         self,
         name: str,
         command: Sequence[str | Path],
-        environment: Mapping[str, str] | None = None,
-    ) -> bool:
-        """Start a daemon unless it runs; True when it was started."""
-        if self.running(name):
-            return False
-        process = self.spawn(name, command, environment or {})
+        environment: Mapping[str, str],
+        procs_files: Sequence[Path],
+        configuration: str,
+    ) -> None:
+        """Start a daemon that does not run."""
+        process = self.spawn(name, command, environment, procs_files)
         if process.stdin:
             process.stdin.close()
         identity = identify(process.pid)
         if identity is None:
             raise DevclusterError(self._died(name))
-        self.remember(name, identity)
-        return True
+        self.remember(name, identity, configuration)
 
     def check(self, name: str) -> None:
         """Raise, with the end of its log, when a daemon has died."""
@@ -216,6 +240,10 @@ class Daemons:
     def log(self, name: str) -> Path:
         """Where a daemon's output goes."""
         return self.logs / f"{name}.log"
+
+    def _read(self, name: str) -> Record | None:
+        record = self._record(name)
+        return parse_record(record.read_text()) if record.exists() else None
 
     def _record(self, name: str) -> Path:
         return self.records / f"{name}.json"

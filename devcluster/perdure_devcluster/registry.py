@@ -53,9 +53,7 @@ def push_program(repository: str, tag: str, program: Path) -> None:
 
 def copy(repository: str, tag: str, target: str) -> None:
     """Give an image a second repository; its layers are shared, not copied."""
-    status, _, body = _request(
-        "GET", f"/v2/{repository}/manifests/{tag}", {"Accept": _MANIFEST}
-    )
+    status, _, body = _request("GET", f"/v2/{repository}/manifests/{tag}", {"Accept": _MANIFEST})
     if status != http.HTTPStatus.OK:
         message = f"found no image {repository}:{tag} in the registry, expected it just pushed"
         raise DevclusterError(message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from perdure_devcluster import controlplane, objects, plan
 from perdure_devcluster.cluster import Cluster
 from perdure_devcluster.errors import Unreachable
-from perdure_devcluster.node import Power
+from perdure_devcluster.node import DAEMONS, Power
 
 
 def report(cluster: Cluster) -> str:
@@ -21,6 +21,11 @@ def report(cluster: Cluster) -> str:
         pid = f", pid {init.pid}" if init else ""
         power = cluster.nodes.power(node)
         lines.append(f"{node.name:24} {power.value}{pid}{_readiness(cluster, node.name, power)}")
+        lines += [
+            f"{node.name + '/' + name:24} stopped"
+            for name in DAEMONS
+            if power is not Power.OFF and cluster.nodes.daemon(node, name) is None
+        ]
     return "\n".join(lines)
 
 

@@ -23,11 +23,7 @@ def note(file: Path) -> None:
     """Write down the settings, before the first kubelet of this boot."""
     if file.exists() and json.loads(file.read_text())["boot"] == boot_id():
         return
-    values = {
-        name: (_ROOT / name).read_text().strip()
-        for name in _CHANGED_BY_KUBELET
-        if (_ROOT / name).exists()
-    }
+    values = {name: (_ROOT / name).read_text().strip() for name in _CHANGED_BY_KUBELET if (_ROOT / name).exists()}
     write_atomically(file, json.dumps({"boot": boot_id(), "values": values}))
 
 
