@@ -110,6 +110,17 @@ SECRETS: Final = Collection("v1", "secrets")
 TOKEN_REVIEWS: Final = Collection("authentication.k8s.io/v1", "tokenreviews")
 
 
+async def load_configuration(kubeconfig: str | None = None) -> Configuration:
+    """The client configuration by the given kubeconfig, by KUBECONFIG, or from inside a pod, in this order."""
+    configuration = Configuration()
+    path = kubeconfig or os.environ.get("KUBECONFIG")
+    if path:
+        await kubernetes_config.load_kube_config(config_file=path, client_configuration=configuration)
+    else:
+        kubernetes_config.load_incluster_config(client_configuration=configuration)
+    return configuration
+
+
 class Cluster:
     """A connection to one API server. Use as an asynchronous context manager."""
 
@@ -119,12 +130,7 @@ class Cluster:
     @classmethod
     async def connect(cls, user_agent: str, *, kubeconfig: str | None = None) -> Self:
         """A connection by the given kubeconfig, by KUBECONFIG, or from inside a pod, in this order."""
-        configuration = Configuration()
-        path = kubeconfig or os.environ.get("KUBECONFIG")
-        if path:
-            await kubernetes_config.load_kube_config(config_file=path, client_configuration=configuration)
-        else:
-            kubernetes_config.load_incluster_config(client_configuration=configuration)
+        configuration = await load_configuration(kubeconfig)
         configuration.connection_pool_maxsize = _POOL_SIZE
         cluster = cls(configuration)
         cluster._api.user_agent = user_agent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
@@ -23,6 +23,8 @@ class Checks:
     live: Mapping[str, Check]
     """A failing one can only be cured by a restart."""
     ready: Mapping[str, Check]
+    told: Mapping[str, Check] = field(default_factory=dict)
+    """Worth knowing, but lived with: told by readiness, whose answer stays the same."""
 
 
 @asynccontextmanager
@@ -36,7 +38,7 @@ async def serve_health(port: int, checks: Checks, registry: CollectorRegistry) -
     application.add_routes(
         [
             web.get("/healthz", _handler(checks.live)),
-            web.get("/readyz", _handler({**checks.live, **checks.ready})),
+            web.get("/readyz", _handler({**checks.live, **checks.ready}, checks.told)),
             web.get("/metrics", metrics),
         ]
     )
@@ -49,10 +51,17 @@ async def serve_health(port: int, checks: Checks, registry: CollectorRegistry) -
         await runner.cleanup()
 
 
-def _handler(checks: Mapping[str, Check]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _handler(
+    checks: Mapping[str, Check], told: Mapping[str, Check] | None = None
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(_: web.Request) -> web.StreamResponse:
-        problems = {name: problem for name, check in checks.items() if (problem := check()) is not None}
-        lines = [f"{name}: {problems.get(name, 'ok')}" for name in checks]
-        return web.Response(text="\n".join(lines) + "\n", status=_UNAVAILABLE if problems else 200)
+        problems = _problems(checks)
+        answers = {**dict.fromkeys([*checks, *(told or {})], "ok"), **problems, **_problems(told or {})}
+        text = "".join(f"{name}: {answer}\n" for name, answer in answers.items())
+        return web.Response(text=text, status=_UNAVAILABLE if problems else 200)
 
     return handle
+
+
+def _problems(checks: Mapping[str, Check]) -> dict[str, str]:
+    return {name: problem for name, check in checks.items() if (problem := check()) is not None}
