@@ -7,11 +7,10 @@ from typing import Final
 from perdure_api.model import TolerantModel
 from perdure_api.names import workflow_id
 from perdure_api.spec import TrainingJobSpec
+from perdure_api.status import TrainingJobStatus
 
 QUERY_STATUS: Final = "status"
 """The newest TrainingJobStatus, as the workflow would publish it."""
-QUERY_PROGRESS: Final = "progress"
-QUERY_ATTEMPTS: Final = "attempts"
 
 MEMO_TRAINING_JOB: Final = "trainingjob"
 """Memo: `<namespace>/<name>`, for people who read the workflow list."""
@@ -36,3 +35,5 @@ class TrainingInput(TolerantModel):
 
     job: JobRef
     spec: TrainingJobSpec
+    carried: TrainingJobStatus | None = None
+    """What was told so far, when a long history was cut and the workflow goes on in a new run."""

@@ -9,8 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from perdure_api import names
-from perdure_api.conditions import Reason
-from perdure_api.model import TolerantModel
+from perdure_api.events import EventNote
 from perdure_api.workflow import JobRef
 from perdure_control.cluster import EVENTS, Cluster, Collection, Conflict, Document, Forbidden, Invalid, NotFound
 
@@ -27,21 +26,6 @@ class Written(StrEnum):
     """The object is no more, or is another one of the same name."""
     FINAL = "final"
     """The object is finished, and the API server lets nobody change that."""
-
-
-class EventKind(StrEnum):
-    """As in a Kubernetes Event."""
-
-    NORMAL = "Normal"
-    WARNING = "Warning"
-
-
-class EventNote(TolerantModel):
-    """Something that a person would want to know."""
-
-    kind: EventKind
-    reason: Reason
-    message: str
 
 
 async def apply_status(cluster: Cluster, job: JobRef, status: Document, *, manager: str) -> Written:

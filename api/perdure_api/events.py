@@ -1,0 +1,23 @@
+"""Kubernetes Events about TrainingJobs: what a person would want to be told."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from perdure_api.conditions import Reason
+from perdure_api.model import TolerantModel
+
+
+class EventKind(StrEnum):
+    """As in a Kubernetes Event."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+class EventNote(TolerantModel):
+    """One Event to be recorded."""
+
+    kind: EventKind
+    reason: Reason
+    message: str

@@ -1,0 +1,252 @@
+"""Following one attempt to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from perdure_api import names
+from perdure_api.conditions import Condition, ConditionStatus, ConditionType, Phase, Reason
+from perdure_api.events import EventKind, EventNote
+from perdure_api.status import TrainingJobStatus
+from perdure_control.cluster import EVENTS, JOBS, Cluster, ClusterError, Document, NotFound
+from perdure_control.statuses import TRAINING_JOBS, EventSource, apply_status, record_event
+from perdure_workers.attempts.assess import Assessment, Ended, Running, Waiting, assess
+from perdure_workers.attempts.outcome import Outcome
+from perdure_workers.messages import ActivityName, AttemptEnd, Monitor, MonitorNote
+from perdure_workers.progress.board import ProgressBoard
+from perdure_workers.progress.writer import ProgressWriter
+from perdure_workers.story import rfc3339
+from perdure_workers.watching.facts import AttemptKey
+from perdure_workers.watching.index import AttemptIndex, AttemptView, Watcher
+
+LOOK_SECONDS: Final = 20.0
+"""Between two looks without news; each look is a heartbeat."""
+SETTLE_SECONDS: Final = 1.0
+"""How long something must last before it is written: a job that is done in a second needs no status between."""
+UNSEEN_SECONDS: Final = 10.0
+"""After this a Job that the informer does not show is asked for by name."""
+NO_POD_SECONDS: Final = 4.0
+"""After this a Job without a pod is asked why."""
+
+log = structlog.get_logger(__name__)
+
+
+class MonitorActivities:
+    """Watches attempts. Any number share the process's informers: one costs an event and a few hundred bytes."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        index: AttemptIndex,
+        board: ProgressBoard,
+        writer: ProgressWriter,
+        source: EventSource,
+    ) -> None:
+        self._cluster = cluster
+        self._index = index
+        self._board = board
+        self._writer = writer
+        self._source = source
+
+    @activity.defn(name=ActivityName.MONITOR_TRAINING)
+    async def monitor_training(self, request: Monitor) -> AttemptEnd:
+        """Returns when no pod of the attempt can run any more, or when none ever will.
+
+        Never touches the Job: a worker that stops, or a monitor that is replaced, leaves training alone.
+        """
+        key = AttemptKey(request.job.uid, request.attempt)
+        details = activity.info().heartbeat_details
+        note = MonitorNote.model_validate(details[0]) if details else MonitorNote()
+        with self._index.watching(key) as watcher:
+            follower = _Follower(self._cluster, self._index, self._board, self._source, request, note)
+            outcome = await follower.follow(key, watcher)
+        # Read before the flush: that forgets.
+        reached = await self._reached(key, request, outcome)
+        await self._writer.flush(key)
+        log.info(
+            "attempt_ended",
+            trainingjob=request.job.name,
+            namespace=request.job.namespace,
+            attempt=request.attempt,
+            reason=str(outcome.reason),
+            exit_code=outcome.exit_code,
+        )
+        return AttemptEnd(outcome=outcome, from_step=outcome.words.from_step, to_step=reached)
+
+    async def _reached(self, key: AttemptKey, request: Monitor, outcome: Outcome) -> int | None:
+        """The step that the attempt came to: by its last words, by this process's board, or by the status."""
+        if outcome.words.step is not None:
+            return outcome.words.step
+        told = self._board.get(key)
+        if told:
+            return told.progress.step
+        if outcome.completed:
+            return None
+        path = TRAINING_JOBS.path(request.job.namespace, request.job.name)
+        try:
+            document = await self._cluster.get(path)
+        except ClusterError:
+            return None
+        progress = TrainingJobStatus.from_wire(document.get("status") or {}).progress
+        started = rfc3339(datetime.fromtimestamp(request.started_at, UTC))
+        if progress is None or (progress.last_updated or "") < started:
+            return None
+        return progress.step
+
+
+class _Follower:
+    """One monitor's round: look, tell, wait for news."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        index: AttemptIndex,
+        board: ProgressBoard,
+        source: EventSource,
+        request: Monitor,
+        note: MonitorNote,
+    ) -> None:
+        self._cluster = cluster
+        self._index = index
+        self._board = board
+        self._source = source
+        self._request = request
+        self._note = note
+        self._refusal: str | None = None
+        self._seen_since = time.monotonic()
+        self._seen: Assessment | None = None
+
+    async def follow(self, key: AttemptKey, watcher: Watcher) -> Outcome:
+        stop = asyncio.create_task(activity.wait_for_worker_shutdown())
+        try:
+            while True:
+                news = watcher.next_news()
+                assessment = await self._look(key)
+                if isinstance(assessment, Ended):
+                    return assessment.outcome
+                patience = await self._tell(assessment)
+                self._heartbeat(key)
+                await _wait_for(news, stop, patience)
+                if stop.done():
+                    # Another worker takes over at once instead of after a missed heartbeat.
+                    raise ApplicationError(
+                        "this worker is stopping; the next one goes on",
+                        next_retry_delay=timedelta(milliseconds=100),
+                        category=ApplicationErrorCategory.BENIGN,
+                    )
+        finally:
+            stop.cancel()
+
+    async def _look(self, key: AttemptKey) -> Assessment:
+        view = self._index.view(key)
+        waited = time.time() - self._request.started_at
+        if not view.pods and not view.lost_pods:
+            if view.job is None and not view.job_was_deleted and waited > UNSEEN_SECONDS and await self._job_is_gone():
+                return Ended(Outcome(reason=Reason.JOB_DELETED, message="its Job is gone"))
+            if view.job and waited > NO_POD_SECONDS:
+                self._refusal = await self._why_no_pod(view)
+        return assess(
+            view,
+            waited_seconds=waited,
+            start_seconds=self._request.start_seconds,
+            refusal=self._refusal,
+            permanent_exit_codes=self._request.permanent_exit_codes,
+        )
+
+    async def _tell(self, assessment: Waiting | Running) -> float:
+        """Writes what has lasted long enough.
+
+        Returns:
+            Seconds until the next look, should there be no news.
+        """
+        if assessment != self._seen:
+            self._seen, self._seen_since = assessment, time.monotonic()
+        left = self._request.started_at + self._request.start_seconds - time.time()
+        patience = LOOK_SECONDS if isinstance(assessment, Running) else min(LOOK_SECONDS, max(0.1, left))
+        text = repr(assessment)
+        quiet = isinstance(assessment, Waiting) and assessment.reason is Reason.STARTING
+        if quiet:
+            return min(patience, NO_POD_SECONDS)
+        if text == self._note.published:
+            return patience
+        lasted = time.monotonic() - self._seen_since
+        if lasted < SETTLE_SECONDS:
+            return SETTLE_SECONDS - lasted
+        try:
+            await self._write(assessment)
+        except ClusterError as error:
+            log.warning("status_not_written", trainingjob=self._request.job.name, error=error.message)
+            return SETTLE_SECONDS
+        self._note = self._note.model_copy(update={"published": text})
+        return patience
+
+    async def _write(self, assessment: Waiting | Running) -> None:
+        job, attempt = self._request.job, self._request.attempt
+        match assessment:
+            case Running(pod, node):
+                status, phase, reason = ConditionStatus.TRUE, Phase.RUNNING, Reason.POD_RUNNING
+                message = f"attempt {attempt}: pod {pod} runs on node {node}"
+            case Waiting(reason, message):
+                status, phase = ConditionStatus.FALSE, Phase.STARTING
+                note = EventNote(kind=EventKind.WARNING, reason=reason, message=message)
+                await record_event(self._cluster, job, note, self._source)
+        condition = Condition(
+            type=ConditionType.RUNNING,
+            status=status,
+            reason=str(reason),
+            message=message[:1024],
+            last_transition_time=rfc3339(datetime.now(UTC)),
+            observed_generation=job.generation,
+        )
+        document: Document = {
+            "phase": str(phase),
+            "reason": str(reason),
+            "message": message[:1024],
+            "conditions": [condition.to_wire()],
+        }
+        await apply_status(self._cluster, job, document, manager=names.FIELD_MANAGER_MONITOR)
+
+    def _heartbeat(self, key: AttemptKey) -> None:
+        told = self._board.get(key)
+        if told:
+            checkpoint = told.checkpoint.step if told.checkpoint else None
+            self._note = self._note.model_copy(update={"step": told.progress.step, "checkpoint_step": checkpoint})
+        activity.heartbeat(self._note)
+
+    async def _job_is_gone(self) -> bool:
+        try:
+            await self._cluster.get(JOBS.path(self._request.job.namespace, self._request.job_name))
+        except NotFound:
+            return True
+        except ClusterError:
+            return False
+        return False
+
+    async def _why_no_pod(self, view: AttemptView) -> str | None:
+        """What the Job controller says of pods that it may not create; it says so in Events only."""
+        if view.job is None:
+            return None
+        selector = f"involvedObject.uid={view.job.uid},reason=FailedCreate"
+        try:
+            events = await self._cluster.get(EVENTS.path(view.job.namespace), fieldSelector=selector)
+        except ClusterError:
+            return self._refusal
+        items: list[Document] = events.get("items") or []
+        newest = max(items, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "", default=None)
+        return f"the pod is refused: {newest['message']}" if newest else None
+
+
+async def _wait_for(news: asyncio.Event, stop: asyncio.Task[None], seconds: float) -> None:
+    """Waits for news, for the worker's end, or for the time to pass."""
+    hearing = asyncio.create_task(news.wait())
+    try:
+        await asyncio.wait([hearing, stop], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        hearing.cancel()

@@ -1,0 +1,111 @@
+"""Creating and removing the Jobs of attempts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from temporalio import activity
+
+from perdure_api import names
+from perdure_api.conditions import Reason
+from perdure_api.workflow import JobRef
+from perdure_control.cluster import (
+    JOBS,
+    PODS,
+    Cluster,
+    ClusterUnavailable,
+    Conflict,
+    Document,
+    Forbidden,
+    Invalid,
+    NotFound,
+)
+from perdure_workers.activities.refusal import refusal
+from perdure_workers.manifests import GRACE_SECONDS, PodDefaults, training_job
+from perdure_workers.messages import ActivityName, CleanUp, CreateJob
+
+_LOOK_SECONDS: Final = 0.5
+_LONGEST_WAIT_SECONDS: Final = GRACE_SECONDS + 35
+"""After this a pod is on a node that does not answer; the cluster removes it when it can."""
+
+log = structlog.get_logger(__name__)
+
+
+class ResourceActivities:
+    """Makes and removes what a training job has in the cluster."""
+
+    def __init__(self, cluster: Cluster, defaults: Callable[[], PodDefaults]) -> None:
+        self._cluster = cluster
+        self._defaults = defaults
+
+    @activity.defn(name=ActivityName.CREATE_TRAINING_JOB)
+    async def create_training_job(self, request: CreateJob) -> None:
+        """Creates the Job of an attempt; a Job of the same attempt that is there already is as good.
+
+        Raises:
+            ApplicationError: JobRefused (quota, admission, a foreign Job of that name: may change) or CannotStart
+                (the API server finds the Job invalid: will not).
+        """
+        job = request.job
+        manifest = training_job(job, request.spec, request.attempt, self._defaults())
+        try:
+            await self._cluster.create(JOBS.path(job.namespace), manifest, fieldManager=names.FIELD_MANAGER_WORKFLOW)
+        except Conflict:
+            await self._adopt(job, manifest["metadata"]["name"], request.attempt)
+        except Forbidden as error:
+            raise refusal(Reason.JOB_REFUSED, f"the API server refuses the Job: {error.message}") from error
+        except (Invalid, NotFound) as error:
+            raise refusal(_reason_of_invalid(error), f"the API server refuses the Job: {error.message}") from error
+        except ClusterUnavailable as error:
+            if "webhook" in error.message:
+                raise refusal(Reason.JOB_REFUSED, f"the API server refuses the Job: {error.message}") from error
+            raise
+        log.info("training_job_created", trainingjob=job.name, namespace=job.namespace, attempt=request.attempt)
+
+    @activity.defn(name=ActivityName.CLEANUP_RESOURCES)
+    async def cleanup_resources(self, request: CleanUp) -> None:
+        """Deletes Jobs and waits until no pod of them is left, or only such as are on a node that does not answer."""
+        job = request.job
+        selector = f"{names.LABEL_JOB_UID}={job.uid}"
+        if request.attempt is not None:
+            selector += f",{names.LABEL_ATTEMPT}={request.attempt}"
+        for found in await self._list(JOBS.path(job.namespace), selector):
+            metadata = found["metadata"]
+            await self._cluster.delete(JOBS.path(job.namespace, metadata["name"]), uid=metadata["uid"])
+        waited = 0.0
+        while left := await self._list(PODS.path(job.namespace), selector):
+            activity.heartbeat()
+            if waited >= _LONGEST_WAIT_SECONDS:
+                stuck = [pod["metadata"]["name"] for pod in left]
+                log.warning("pods_stuck", trainingjob=job.name, namespace=job.namespace, pods=stuck)
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+            waited += _LOOK_SECONDS
+
+    async def _adopt(self, job: JobRef, name: str, attempt: int) -> None:
+        try:
+            found = await self._cluster.get(JOBS.path(job.namespace, name))
+        except NotFound as error:
+            raise ClusterUnavailable(f"Job {name} was there a moment ago and is gone: try again") from error
+        metadata = found["metadata"]
+        owners = {owner["uid"] for owner in metadata.get("ownerReferences") or []}
+        if job.uid not in owners or metadata.get("labels", {}).get(names.LABEL_ATTEMPT) != str(attempt):
+            message = f"a Job {name} that is not ours exists in namespace {job.namespace}; delete or rename it"
+            raise refusal(Reason.JOB_REFUSED, message)
+        if "deletionTimestamp" in metadata:
+            raise refusal(Reason.JOB_REFUSED, f"Job {name} is being deleted; waiting until it is gone")
+
+    async def _list(self, path: str, selector: str) -> list[Document]:
+        answer = await self._cluster.get(path, labelSelector=selector)
+        items: list[Document] = answer.get("items") or []
+        return items
+
+
+def _reason_of_invalid(error: Invalid | NotFound) -> Reason:
+    """A webhook says no with the same codes as the schema, but may change its mind."""
+    if isinstance(error, NotFound) or "admission webhook" in error.message or "denied request" in error.message:
+        return Reason.JOB_REFUSED
+    return Reason.CANNOT_START

@@ -1,0 +1,122 @@
+"""What an attempt is doing now: still waiting (for what?), running, or ended (how?)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from perdure_api.conditions import Reason
+from perdure_workers.attempts.outcome import Outcome, classify
+from perdure_workers.watching.facts import Cause, PodFacts
+from perdure_workers.watching.index import AttemptView
+
+_PULL_PROBLEMS: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"})
+_HOPELESS: Final = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+_START_PROBLEMS: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Not running; the reason and sentence say what it lacks."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Running:
+    """Its pod runs."""
+
+    pod: str
+    node: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """It is over, and no pod of it can run any more unless the outcome says so."""
+
+    outcome: Outcome
+
+
+Assessment = Waiting | Running | Ended
+
+
+def assess(
+    view: AttemptView,
+    *,
+    waited_seconds: float,
+    start_seconds: float,
+    refusal: str | None = None,
+    permanent_exit_codes: Collection[int] = (),
+) -> Assessment:
+    """What the attempt is doing.
+
+    Args:
+        view: What the cluster shows.
+        waited_seconds: Time since its Job was created.
+        start_seconds: The time it may take to get a pod to run.
+        refusal: What the Job controller says of pods that it may not create (quota, admission).
+        permanent_exit_codes: The user's own.
+    """
+    live = [pod for pod in view.pods if not pod.ended]
+    if live:
+        return _assess_live(live[0], waited_seconds >= start_seconds)
+    ended = [*view.pods, *view.lost_pods]
+    if ended:
+        return Ended(classify(_most_telling(ended), permanent_exit_codes))
+    if view.job_was_deleted:
+        return Ended(Outcome(reason=Reason.JOB_DELETED, message="its Job was deleted before a pod of it ran"))
+    if view.job and view.job.failed:
+        return Ended(
+            Outcome(
+                reason=Reason.DISRUPTED,
+                message=f"its pod is gone and left no trace ({view.job.failed.reason}: {view.job.failed.message})",
+            )
+        )
+    waiting = Waiting(Reason.JOB_REFUSED, refusal) if refusal else Waiting(Reason.STARTING, "waiting for its pod")
+    return _unless_overdue(waiting, waited_seconds >= start_seconds)
+
+
+def _assess_live(pod: PodFacts, overdue: bool) -> Assessment:  # noqa: FBT001
+    if pod.deleting:
+        return Waiting(
+            Reason.DISRUPTED,
+            f"pod {pod.name} is being removed from node {pod.node or '(none)'}; the next attempt starts when it can no "
+            "longer run. If that node is lost for good, delete the node object",
+        )
+    if pod.running:
+        return Running(pod.name, pod.node or "")
+    if pod.waiting and pod.waiting.reason in _HOPELESS:
+        return Ended(_not_started(Reason.CANNOT_START, _explain(pod.waiting)))
+    return _unless_overdue(_lacking(pod), overdue)
+
+
+def _lacking(pod: PodFacts) -> Waiting:
+    if pod.waiting and pod.waiting.reason in _PULL_PROBLEMS:
+        return Waiting(Reason.IMAGE_PULL_FAILED, _explain(pod.waiting))
+    if pod.waiting and pod.waiting.reason in _START_PROBLEMS:
+        return Waiting(Reason.CANNOT_START, _explain(pod.waiting))
+    if pod.unschedulable is not None:
+        return Waiting(Reason.NO_CAPACITY, f"no node can take the pod: {pod.unschedulable}")
+    return Waiting(Reason.STARTING, f"pod {pod.name} is starting on node {pod.node or '(none yet)'}")
+
+
+def _unless_overdue(waiting: Waiting, overdue: bool) -> Assessment:  # noqa: FBT001
+    if not overdue:
+        return waiting
+    reason = Reason.DEADLINE_EXCEEDED if waiting.reason is Reason.STARTING else waiting.reason
+    return Ended(_not_started(reason, f"not running within deadlines.startSeconds: {waiting.message}"))
+
+
+def _not_started(reason: Reason, message: str) -> Outcome:
+    return Outcome(reason=reason, message=message, pod_remains=True)
+
+
+def _explain(cause: Cause) -> str:
+    return f"{cause.reason}: {cause.message}" if cause.message else cause.reason
+
+
+def _most_telling(pods: list[PodFacts]) -> PodFacts:
+    """The pod whose end explains the attempt's: one that told how it ended before one that vanished."""
+    return max(pods, key=lambda pod: (pod.termination is not None, pod.disruption is not None))

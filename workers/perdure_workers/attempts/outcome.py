@@ -1,0 +1,118 @@
+"""How an attempt ended: evidence in, one reason and one sentence out."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Collection
+from typing import Final
+
+from perdure_api.conditions import Reason
+from perdure_api.exit_codes import PERMANENT, ExitCode
+from perdure_api.model import TolerantModel
+from perdure_api.pod import TerminationMessage
+from perdure_workers.watching.facts import PodFacts, Termination
+
+DISRUPTIONS: Final = frozenset(
+    {"Evicted", "NodeLost", "Preempting", "Shutdown", "Terminated", "NodeShutdown", "UnexpectedAdmissionError"}
+)
+"""Reasons that the kubelet gives a pod when the node, not the program, is why it ended."""
+_REFUSED_BY_KUBELET: Final = ("OutOf", "NodeAffinity", "NodePorts", "PodOSNotSupported")
+"""Reasons of a pod that a node would not take although the scheduler sent it there: another node may."""
+_NEVER_RAN: Final = frozenset({"StartError", "ContainerCannotRun", "RunContainerError", "CreateContainerError"})
+_LOST_BY_NODE: Final = "ContainerStatusUnknown"
+_SIGNAL_BASE: Final = 128
+_KILLED: Final = _SIGNAL_BASE + signal.SIGKILL
+_TERMINATED: Final = _SIGNAL_BASE + signal.SIGTERM
+
+
+class Outcome(TolerantModel):
+    """The end of one attempt."""
+
+    reason: Reason
+    message: str
+    """One sentence for people."""
+    exit_code: int | None = None
+    node: str | None = None
+    words: TerminationMessage = TerminationMessage()
+    """What the container itself left."""
+    pod_remains: bool = False
+    """A pod is still there and must be removed before anything else may run."""
+
+    @property
+    def completed(self) -> bool:
+        """Whether training came to its end."""
+        return self.reason is Reason.COMPLETED
+
+
+def classify(pod: PodFacts, permanent_exit_codes: Collection[int] = ()) -> Outcome:
+    """The outcome of an attempt whose pod has ended (or is gone: then its last state).
+
+    The order matters: what the cluster did to a pod explains its exit code, not the other way round.
+
+    Args:
+        pod: The pod, ended or gone.
+        permanent_exit_codes: The user's own, beside PERMANENT.
+    """
+    end = pod.termination
+    words = TerminationMessage.decode(end.message) if end else TerminationMessage()
+    reason, message = _reason(pod, end, words, permanent_exit_codes)
+    return Outcome(reason=reason, message=message, exit_code=end.exit_code if end else None, node=pod.node, words=words)
+
+
+def _reason(
+    pod: PodFacts, end: Termination | None, words: TerminationMessage, permanent: Collection[int]
+) -> tuple[Reason, str]:
+    if end and end.exit_code == ExitCode.OK and pod.phase != "Failed":
+        # A child killed for memory leaves OOMKilled on a container that ends with 0 all the same: its word counts.
+        return Reason.COMPLETED, words.message or "training completed"
+    if pod.disruption:
+        return Reason.DISRUPTED, _sentence(f"pod {pod.name} was taken away", pod.disruption.message)
+    if pod.cause and (pod.cause.reason in DISRUPTIONS or pod.cause.reason.startswith(_REFUSED_BY_KUBELET)):
+        return Reason.DISRUPTED, _sentence(f"node {pod.node} ended pod {pod.name}", pod.cause.message)
+    if end is None:
+        return Reason.DISRUPTED, f"pod {pod.name} went away before it told how it ended (node {pod.node or 'none yet'})"
+    if end.reason == "OOMKilled":
+        return Reason.OUT_OF_MEMORY, _memory_sentence(pod)
+    if end.reason in _NEVER_RAN:
+        return Reason.CANNOT_START, _sentence(
+            "the container cannot start; check trainer.command and image", end.message
+        )
+    if end.reason == _LOST_BY_NODE:
+        return Reason.DISRUPTED, f"node {pod.node} lost the container of pod {pod.name}, most often by a restart"
+    if pod.deleting and end.exit_code in {_KILLED, _TERMINATED}:
+        return Reason.DISRUPTED, f"pod {pod.name} was deleted while it ran"
+    return _by_exit_code(end, words, permanent)
+
+
+def _by_exit_code(end: Termination, words: TerminationMessage, permanent: Collection[int]) -> tuple[Reason, str]:
+    code = end.exit_code
+    message = words.message or f"the container ended with {_describe(end)} and left no message; see its log"
+    if code == ExitCode.DIVERGED:
+        return Reason.DIVERGED, message
+    if code == ExitCode.FENCED:
+        return Reason.FENCED, message
+    if code in PERMANENT or code in permanent:
+        return Reason.PERMANENT_ERROR, message
+    if code == _TERMINATED:
+        return Reason.DISRUPTED, _sentence("the container was told to stop", words.message)
+    return Reason.FAILED, message
+
+
+def _describe(end: Termination) -> str:
+    number = end.signal or (end.exit_code - _SIGNAL_BASE if end.exit_code > _SIGNAL_BASE else 0)
+    try:
+        name = f" ({signal.Signals(number).name})" if number else ""
+    except ValueError:
+        name = ""
+    return f"exit code {end.exit_code}{name}"
+
+
+def _memory_sentence(pod: PodFacts) -> str:
+    return (
+        f"pod {pod.name} used more memory than it may; raise spec.resources.memory, or lower training.batchSize or "
+        "sequenceLength"
+    )
+
+
+def _sentence(what: str, detail: str) -> str:
+    return f"{what}: {detail}" if detail else what

@@ -1,0 +1,214 @@
+"""The Job of one attempt, as a document for the API server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from perdure_api import names, pod
+from perdure_api.pod import Env
+from perdure_api.spec import ResourcesSpec, TrainerSpec, TrainingJobSpec
+from perdure_api.workflow import JobRef
+
+Document = dict[str, Any]
+
+USER_ID: Final = 65532
+"""An image that would run as root runs as this user instead: restricted Pod Security wants it, and an image cannot
+opt out."""
+GRACE_SECONDS: Final = 25
+"""SIGTERM to SIGKILL: time enough to save an adapter's state, short enough that a deleted job is gone in 30 s."""
+TOKEN_SECONDS: Final = 3600
+GPU_RESOURCE: Final = "nvidia.com/gpu"
+_SCRATCH_VOLUME: Final = "scratch"
+_PROGRESS_VOLUME: Final = "perdure"
+
+
+@dataclass(frozen=True)
+class PodDefaults:
+    """What the installation, not the user, says about training pods."""
+
+    trainer_image: str
+    trainer_image_pull_policy: str = "IfNotPresent"
+    store_env: Mapping[str, str] = field(default_factory=dict)
+    """Plain settings of the object store: endpoint, region."""
+    store_secret: str | None = None
+    """Secret in the job's own namespace whose keys become environment variables: credentials. May be missing."""
+    progress_url: str | None = None
+    progress_ca: str | None = None
+    """PEM. Without it nothing is told, and training goes on all the same."""
+    image_pull_secrets: tuple[str, ...] = ()
+
+
+def training_job(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: PodDefaults) -> Document:
+    """The Job of an attempt.
+
+    Never retried by Kubernetes (backoffLimit 0, restartPolicy Never): what comes after an attempt is the workflow's
+    decision. Owned by the TrainingJob, so that it goes with it even when nothing of ours runs any more.
+
+    Args:
+        job: The TrainingJob.
+        spec: Its spec, completed.
+        attempt: Number of the attempt.
+        defaults: The installation's part.
+    """
+    labels = {
+        names.LABEL_MANAGED_BY: names.MANAGED_BY,
+        names.LABEL_JOB: names.label_value(job.name),
+        names.LABEL_JOB_UID: job.uid,
+        names.LABEL_ATTEMPT: str(attempt),
+    }
+    annotations = {names.ANNOTATION_JOB_NAME: job.name}
+    pod_annotations = dict(annotations)
+    if defaults.progress_ca:
+        pod_annotations[names.ANNOTATION_PROGRESS_CA] = defaults.progress_ca
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": names.job_name(job.name, attempt),
+            "namespace": job.namespace,
+            "labels": labels,
+            "annotations": annotations,
+            "ownerReferences": [
+                {
+                    "apiVersion": names.API_VERSION,
+                    "kind": names.KIND,
+                    "name": job.name,
+                    "uid": job.uid,
+                    "controller": True,
+                }
+            ],
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "completions": 1,
+            "parallelism": 1,
+            "completionMode": "Indexed",
+            "template": {
+                "metadata": {"labels": labels, "annotations": pod_annotations},
+                "spec": _pod_spec(job, spec, attempt, defaults),
+            },
+        },
+    }
+
+
+def _pod_spec(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: PodDefaults) -> Document:
+    trainer, resources = spec.trainer or TrainerSpec(), spec.resources or ResourcesSpec()
+    result: Document = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER_ID,
+            "runAsGroup": USER_ID,
+            "fsGroup": USER_ID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(job, spec, attempt, defaults)],
+        "volumes": [{"name": _SCRATCH_VOLUME, "emptyDir": {}}, *_progress_volume(defaults)],
+    }
+    if trainer.service_account_name:
+        result["serviceAccountName"] = trainer.service_account_name
+    if resources.node_selector:
+        result["nodeSelector"] = dict(resources.node_selector)
+    if resources.tolerations:
+        result["tolerations"] = [toleration.to_wire() for toleration in resources.tolerations]
+    if defaults.image_pull_secrets:
+        result["imagePullSecrets"] = [{"name": name} for name in defaults.image_pull_secrets]
+    return result
+
+
+def _container(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: PodDefaults) -> Document:
+    trainer = spec.trainer or TrainerSpec()
+    mounts: list[Document] = [
+        {"name": _SCRATCH_VOLUME, "mountPath": pod.SCRATCH_MOUNT},
+        {"name": _SCRATCH_VOLUME, "mountPath": "/tmp", "subPath": "tmp"},  # noqa: S108 - the container's own
+    ]
+    if _progress_volume(defaults):
+        mounts.append({"name": _PROGRESS_VOLUME, "mountPath": pod.PROGRESS_MOUNT, "readOnly": True})
+    result: Document = {
+        "name": pod.CONTAINER_NAME,
+        "image": trainer.image or defaults.trainer_image,
+        "env": _environment(job, spec, attempt, defaults),
+        "resources": _resources(spec.resources or ResourcesSpec()),
+        "volumeMounts": mounts,
+        "terminationMessagePath": pod.TERMINATION_MESSAGE_PATH,
+        # A trainer that left no word of its own: the end of its log is better than nothing.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": spec.built_in,
+        },
+    }
+    if not trainer.image:
+        result["imagePullPolicy"] = defaults.trainer_image_pull_policy
+    if trainer.command:
+        result["command"] = list(trainer.command)
+    if trainer.args:
+        result["args"] = list(trainer.args)
+    if defaults.store_secret:
+        result["envFrom"] = [{"secretRef": {"name": defaults.store_secret, "optional": True}}]
+    return result
+
+
+def _environment(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: PodDefaults) -> list[Document]:
+    ours: dict[str, str] = {
+        **defaults.store_env,
+        "HOME": pod.SCRATCH_MOUNT,
+        Env.JOB_NAME: job.name,
+        Env.JOB_NAMESPACE: job.namespace,
+        Env.JOB_UID: job.uid,
+        Env.ATTEMPT: str(attempt),
+        Env.SPEC: json.dumps(spec.to_wire(), separators=(",", ":")),
+        Env.SCRATCH: pod.SCRATCH_MOUNT,
+    }
+    if spec.output:
+        ours[Env.RUN_URI] = names.run_uri(spec.output.uri, job.uid)
+    if defaults.progress_url and defaults.progress_ca:
+        ours |= {
+            Env.PROGRESS_URL: defaults.progress_url,
+            Env.PROGRESS_TOKEN_FILE: pod.PROGRESS_TOKEN_FILE,
+            Env.PROGRESS_CA_FILE: pod.PROGRESS_CA_FILE,
+            Env.KUBEFLOW_URL: defaults.progress_url,
+            Env.KUBEFLOW_TOKEN: pod.PROGRESS_TOKEN_FILE,
+            Env.KUBEFLOW_CA_CERT: pod.PROGRESS_CA_FILE,
+        }
+    theirs = (spec.trainer or TrainerSpec()).env
+    overridden = {variable.name for variable in theirs}
+    return [
+        *({"name": str(name), "value": value} for name, value in ours.items() if name not in overridden),
+        *(variable.to_wire() for variable in theirs),
+    ]
+
+
+def _resources(resources: ResourcesSpec) -> Document:
+    amounts: dict[str, str] = {}
+    if resources.cpu is not None:
+        amounts["cpu"] = str(resources.cpu)
+    if resources.memory is not None:
+        amounts["memory"] = str(resources.memory)
+    if resources.gpus_per_node:
+        amounts[GPU_RESOURCE] = str(resources.gpus_per_node)
+    return {"requests": amounts, "limits": amounts} if amounts else {}
+
+
+def _progress_volume(defaults: PodDefaults) -> list[Document]:
+    """Token and authority in one volume; the authority comes by the pod's own annotation, so no object is needed."""
+    if not (defaults.progress_url and defaults.progress_ca):
+        return []
+    token = {
+        "audience": pod.PROGRESS_TOKEN_AUDIENCE,
+        "expirationSeconds": TOKEN_SECONDS,
+        "path": pod.PROGRESS_TOKEN_FILE.rsplit("/", 1)[1],
+    }
+    authority = {
+        "path": pod.PROGRESS_CA_FILE.rsplit("/", 1)[1],
+        "fieldRef": {"fieldPath": f"metadata.annotations['{names.ANNOTATION_PROGRESS_CA}']"},
+    }
+    sources = [{"serviceAccountToken": token}, {"downwardAPI": {"items": [authority]}}]
+    return [{"name": _PROGRESS_VOLUME, "projected": {"sources": sources}}]

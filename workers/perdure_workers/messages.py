@@ -1,0 +1,111 @@
+"""What the workflow and its activities say to each other.
+
+These documents lie in Temporal's histories: fields may be added with a default, never renamed or removed.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from perdure_api.events import EventNote
+from perdure_api.model import TolerantModel
+from perdure_api.pod import ResultDocument
+from perdure_api.spec import TrainingJobSpec
+from perdure_api.status import TrainingJobStatus
+from perdure_api.workflow import JobRef
+from perdure_workers.attempts.outcome import Outcome
+
+
+class ActivityName(StrEnum):
+    """Activity types, as they stand in histories."""
+
+    CHECK_INPUTS = "check_inputs"
+    CREATE_TRAINING_JOB = "create_training_job"
+    MONITOR_TRAINING = "monitor_training"
+    COLLECT_RESULT = "collect_result"
+    PUBLISH_STATUS = "publish_status"
+    CLEANUP_RESOURCES = "cleanup_resources"
+
+
+class CheckInputs(TolerantModel):
+    """Look at the data and the model before anything is asked of the cluster."""
+
+    job: JobRef
+    spec: TrainingJobSpec
+
+
+class InputsChecked(TolerantModel):
+    """What was found."""
+
+    message: str
+    dataset_fingerprint: str | None = None
+
+
+class CreateJob(TolerantModel):
+    """Create the Job of one attempt."""
+
+    job: JobRef
+    spec: TrainingJobSpec
+    attempt: int
+
+
+class Monitor(TolerantModel):
+    """Watch one attempt to its end."""
+
+    job: JobRef
+    attempt: int
+    job_name: str
+    started_at: float
+    """Unix seconds when its Job was asked for."""
+    start_seconds: float
+    permanent_exit_codes: list[int] = []
+
+
+class MonitorNote(TolerantModel):
+    """Heartbeat details: what the next monitor of the same attempt may want to know."""
+
+    step: int | None = None
+    checkpoint_step: int | None = None
+    published: str | None = None
+    """What was last written to the status, so that a successor does not write it again."""
+
+
+class AttemptEnd(TolerantModel):
+    """How an attempt ended, and how far it came."""
+
+    outcome: Outcome
+    from_step: int | None = None
+    to_step: int | None = None
+
+
+class CollectResult(TolerantModel):
+    """Read what a completed attempt made."""
+
+    job: JobRef
+    spec: TrainingJobSpec
+    attempt: int
+
+
+class Collected(TolerantModel):
+    """The result, or what is wrong with it."""
+
+    document: ResultDocument | None = None
+    uri: str | None = None
+    problem: str | None = None
+    """Set when the built-in trainer should have left one: found, expected, where."""
+
+
+class PublishStatus(TolerantModel):
+    """Write the workflow's part of the status, and Events."""
+
+    job: JobRef
+    status: TrainingJobStatus
+    notes: list[EventNote] = []
+
+
+class CleanUp(TolerantModel):
+    """Remove Jobs and pods of a TrainingJob."""
+
+    job: JobRef
+    attempt: int | None = None
+    """Only this attempt's; None: all."""

@@ -1,0 +1,207 @@
+"""One worker process: its clients, its informers, its Temporal workers, its two servers. Made here, closed here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Gauge
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from perdure_api import names
+from perdure_control.cluster import JOBS, PODS, Cluster, Collection
+from perdure_control.health import Checks, serve_health
+from perdure_control.statuses import EventSource
+from perdure_data.stores import Stores
+from perdure_workers.activities.monitoring import MonitorActivities
+from perdure_workers.activities.publishing import PublishingActivities
+from perdure_workers.activities.resources import ResourceActivities
+from perdure_workers.activities.storage import StorageActivities
+from perdure_workers.manifests import PodDefaults
+from perdure_workers.progress.board import ProgressBoard
+from perdure_workers.progress.identity import Identifier
+from perdure_workers.progress.receiver import ProgressReceiver
+from perdure_workers.progress.tls import Certificate
+from perdure_workers.progress.writer import ProgressWriter
+from perdure_workers.settings import WorkerSettings
+from perdure_workers.watching.index import AttemptIndex
+from perdure_workers.watching.informer import Informer, Sink
+from perdure_workers.workflows.training import TrainingWorkflow
+
+COMPONENT: Final = "perdure-worker"
+_CONNECT_PAUSE_SECONDS: Final = 2.0
+PASSED_THROUGH: Final = ("perdure_api", "perdure_workers", "perdure_control", "pydantic", "pydantic_core", "structlog")
+"""Imported once instead of for each workflow: re-importing is most of what the sandbox costs."""
+
+log = structlog.get_logger(__name__)
+
+
+async def connect_temporal(settings: WorkerSettings) -> Client:
+    """A client, however long Temporal is away."""
+    while True:
+        try:
+            return await Client.connect(
+                settings.temporal_address,
+                namespace=settings.temporal_namespace,
+                data_converter=pydantic_data_converter,
+                identity=settings.pod_name,
+            )
+        except RuntimeError as error:
+            log.warning("temporal_unavailable", address=settings.temporal_address, error=str(error))
+            await asyncio.sleep(_CONNECT_PAUSE_SECONDS)
+
+
+async def run_worker(settings: WorkerSettings) -> None:
+    """Runs until cancelled; running activities then get their time to end."""
+    registry = CollectorRegistry()
+    async with contextlib.AsyncExitStack() as stack:
+        cluster = await stack.enter_async_context(await Cluster.connect(COMPONENT))
+        index = AttemptIndex()
+        informers = _informers(cluster, index, settings)
+        polling: list[Worker] = []
+        await stack.enter_async_context(serve_health(settings.http_port, _checks(informers, polling), registry))
+        _gauges(registry, index)
+        lasting = await stack.enter_async_context(_lasting_tasks())
+        for informer in informers:
+            lasting(informer.run())
+
+        board = ProgressBoard()
+        writer = ProgressWriter(cluster, board, settings.progress_interval_seconds)
+        stack.push_async_callback(writer.close)
+        certificate = Certificate(settings.progress_tls_folder) if settings.progress_tls_folder else None
+        if certificate:
+            certificate.load()
+            identifier = Identifier(cluster, index.pods.by_uid, time.monotonic)
+            receiver = ProgressReceiver(identifier, board, writer.told, registry)
+            await stack.enter_async_context(_serve_progress(receiver, certificate, settings.progress_port))
+            lasting(certificate.keep_fresh())
+
+        client = await connect_temporal(settings)
+        for worker in _workers(client, cluster, index, board, writer, certificate, settings):
+            polling.append(await stack.enter_async_context(worker))  # noqa: PERF401 - one after the other
+        log.info("worker_started", slots=settings.slots, watch_slots=settings.watch_slots)
+        try:
+            await asyncio.Future()
+        finally:
+            log.info("worker_stopping", grace_seconds=settings.grace_seconds)
+
+
+def _checks(informers: list[Informer], polling: list[Worker]) -> Checks:
+    def temporal() -> str | None:
+        return None if polling and all(worker.is_running for worker in polling) else "not polling Temporal yet"
+
+    def watch() -> str | None:
+        return None if all(informer.synced for informer in informers) else "Jobs and pods are not listed yet"
+
+    return Checks(live={}, ready={"temporal": temporal, "watch": watch})
+
+
+def _informers(cluster: Cluster, index: AttemptIndex, settings: WorkerSettings) -> list[Informer]:
+    selector = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY},{names.LABEL_JOB_UID}"
+    sinks: list[tuple[Collection, Sink]] = [(JOBS, index.jobs), (PODS, index.pods)]
+    namespaces = settings.watch_namespaces or (None,)
+    return [
+        Informer(cluster, collection.path(namespace), sink, label_selector=selector)
+        for collection, sink in sinks
+        for namespace in namespaces
+    ]
+
+
+def _workers(
+    client: Client,
+    cluster: Cluster,
+    index: AttemptIndex,
+    board: ProgressBoard,
+    writer: ProgressWriter,
+    certificate: Certificate | None,
+    settings: WorkerSettings,
+) -> list[Worker]:
+    """The CPU pool's worker, and the one that watches: a queue of its own, since monitors last hours."""
+
+    def defaults() -> PodDefaults:
+        return PodDefaults(
+            trainer_image=settings.trainer_image,
+            trainer_image_pull_policy=settings.trainer_image_pull_policy,
+            store_env=settings.store_env,
+            store_secret=settings.store_secret,
+            progress_url=settings.progress_url,
+            progress_ca=certificate.authority() if certificate else None,
+            image_pull_secrets=settings.image_pull_secrets,
+        )
+
+    source = EventSource(COMPONENT, settings.pod_name)
+    resources = ResourceActivities(cluster, defaults)
+    storage = StorageActivities(Stores())
+    cpu = Worker(
+        client,
+        task_queue=names.TASK_QUEUE_CPU,
+        workflows=[TrainingWorkflow],
+        activities=[
+            resources.create_training_job,
+            resources.cleanup_resources,
+            PublishingActivities(cluster, source).publish_status,
+            storage.check_inputs,
+            storage.collect_result,
+        ],
+        workflow_runner=SandboxedWorkflowRunner(
+            restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
+        ),
+        max_concurrent_activities=settings.slots,
+        max_concurrent_workflow_tasks=max(2, settings.slots),
+        max_concurrent_local_activities=4 * settings.slots,
+        graceful_shutdown_timeout=timedelta(seconds=settings.grace_seconds),
+    )
+    watch = Worker(
+        client,
+        task_queue=names.TASK_QUEUE_WATCH,
+        activities=[MonitorActivities(cluster, index, board, writer, source).monitor_training],
+        max_concurrent_activities=settings.watch_slots,
+        graceful_shutdown_timeout=timedelta(seconds=settings.grace_seconds),
+        # Heartbeats are for taking over from a dead worker, not for progress: seldom is enough.
+        default_heartbeat_throttle_interval=timedelta(seconds=20),
+        max_heartbeat_throttle_interval=timedelta(seconds=20),
+    )
+    return [cpu, watch]
+
+
+@contextlib.asynccontextmanager
+async def _serve_progress(receiver: ProgressReceiver, certificate: Certificate, port: int) -> AsyncIterator[None]:
+    runner = web.AppRunner(receiver.application(), access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, port=port, ssl_context=certificate.context).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def _lasting_tasks() -> AsyncIterator[Callable[[Coroutine[object, object, None]], None]]:
+    """Starts tasks of the process's whole life. One that fails fails the process: a blind worker is worse than none."""
+    started: list[asyncio.Task[None]] = []
+    async with asyncio.TaskGroup() as group:
+
+        def start(work: Coroutine[object, object, None]) -> None:
+            started.append(group.create_task(work))
+
+        try:
+            yield start
+        finally:
+            for task in started:
+                task.cancel()
+
+
+def _gauges(registry: CollectorRegistry, index: AttemptIndex) -> None:
+    jobs = Gauge("perdure_watched_jobs", "Jobs of attempts in this process's index.", registry=registry)
+    jobs.set_function(lambda: len(index.jobs))
+    pods = Gauge("perdure_watched_pods", "Training pods in this process's index.", registry=registry)
+    pods.set_function(lambda: len(index.pods))

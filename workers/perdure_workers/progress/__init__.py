@@ -1,0 +1,1 @@
+"""What training pods tell: received, checked, kept, and written to the status."""

@@ -1,0 +1,108 @@
+"""The newest progress of each attempt, as this process has heard it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from perdure_api.progress import ProgressReport
+from perdure_api.status import CheckpointStatus, ProgressStatus
+from perdure_api.workflow import JobRef
+from perdure_workers.watching.facts import AttemptKey
+
+_STEP_NAMES = ("current_step", "step", "global_step")
+_TOTAL_NAMES = ("total_steps", "max_steps")
+_MAX_METRICS = 64
+
+
+@dataclass(frozen=True)
+class Told:
+    """The newest of one attempt."""
+
+    job: JobRef
+    progress: ProgressStatus
+    checkpoint: CheckpointStatus | None
+
+
+class ProgressBoard:
+    """Newest progress by attempt. A report that goes back in steps is late, and dropped."""
+
+    def __init__(self) -> None:
+        self._told: dict[AttemptKey, Told] = {}
+
+    def get(self, key: AttemptKey) -> Told | None:
+        """What was last told of an attempt."""
+        return self._told.get(key)
+
+    def put(self, key: AttemptKey, told: Told) -> bool:
+        """Keeps a report.
+
+        Returns:
+            Whether it was news.
+        """
+        before = self._told.get(key)
+        if before and (told.progress.step or 0) < (before.progress.step or 0):
+            return False
+        if before and told.checkpoint is None:
+            told = Told(told.job, told.progress, before.checkpoint)
+        self._told[key] = told
+        return True
+
+    def forget(self, key: AttemptKey) -> None:
+        """The attempt is over."""
+        self._told.pop(key, None)
+
+
+def read_report(report: ProgressReport, now: str) -> tuple[ProgressStatus, CheckpointStatus | None]:
+    """Status fields of a report, ours or Kubeflow's; values that are no finite numbers are left out.
+
+    Args:
+        report: What the pod told.
+        now: Time of receipt, RFC 3339.
+    """
+    kubeflow, ours = report.trainer_status, report.perdure
+    metrics = _numbers((metric.name, metric.value) for metric in kubeflow.metrics)
+    step, total, speed, checkpoint = _pop(metrics, _STEP_NAMES), _pop(metrics, _TOTAL_NAMES), None, None
+    if ours:
+        step, total = ours.step, ours.total_steps
+        speed = ours.tokens_per_second if _finite(ours.tokens_per_second) else None
+        metrics |= {name: value for name, value in ours.metrics.items() if _finite(value)}
+        if ours.checkpoint:
+            checkpoint = CheckpointStatus(
+                uri=ours.checkpoint.uri, step=ours.checkpoint.step, time=ours.checkpoint.time or now
+            )
+    percent = kubeflow.progress_percentage
+    if percent is None and step is not None and total:
+        percent = min(100, 100 * step // total)
+    progress = ProgressStatus(
+        step=step,
+        total_steps=total,
+        percent=percent,
+        eta_seconds=kubeflow.estimated_remaining_seconds,
+        tokens_per_second=speed,
+        metrics=dict(sorted(metrics.items())[:_MAX_METRICS]),
+        last_updated=now,
+    )
+    return progress, checkpoint
+
+
+def _numbers(pairs: Iterable[tuple[str, str]]) -> dict[str, float]:
+    numbers: dict[str, float] = {}
+    for name, text in pairs:
+        try:
+            value = float(text)
+        except ValueError:
+            continue
+        if _finite(value):
+            numbers[name] = value
+    return numbers
+
+
+def _pop(metrics: dict[str, float], names: tuple[str, ...]) -> int | None:
+    found = [metrics.pop(name) for name in names if name in metrics]
+    return int(found[0]) if found and found[0] >= 0 else None
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

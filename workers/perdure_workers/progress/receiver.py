@@ -1,0 +1,108 @@
+"""The HTTPS endpoint that training pods report to."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter
+from pydantic import ValidationError
+
+from perdure_api.pod import PROGRESS_PATH
+from perdure_api.progress import PROGRESS_LIMIT_BYTES, ProgressReply, ProgressReport
+from perdure_api.workflow import JobRef
+from perdure_control.cluster import ClusterError
+from perdure_workers.progress.board import ProgressBoard, Told, read_report
+from perdure_workers.progress.identity import Identifier, NotOurs
+from perdure_workers.story import rfc3339
+from perdure_workers.watching.facts import AttemptKey, PodFacts
+
+REPORTS_PER_SECOND: Final = 2.0
+"""Sustained, for one pod; Hugging Face's callback sends one in five seconds."""
+REPORTS_AT_ONCE: Final = 10.0
+_BEARER: Final = "Bearer "
+_MAX_BUCKETS: Final = 20_000
+
+
+class _Buckets:
+    """A token bucket for each pod."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._filled: dict[str, tuple[float, float]] = defaultdict(lambda: (REPORTS_AT_ONCE, clock()))
+
+    def take(self, pod_uid: str) -> bool:
+        """Whether the pod may speak now."""
+        if len(self._filled) > _MAX_BUCKETS:
+            self._filled.clear()
+        level, since = self._filled[pod_uid]
+        now = self._clock()
+        level = min(REPORTS_AT_ONCE, level + (now - since) * REPORTS_PER_SECOND)
+        allowed = level >= 1
+        self._filled[pod_uid] = (level - 1 if allowed else level, now)
+        return allowed
+
+
+class ProgressReceiver:
+    """Takes reports, checks who speaks, keeps the newest. Losing it never hurts training: pods do not wait for it."""
+
+    def __init__(
+        self,
+        identifier: Identifier,
+        board: ProgressBoard,
+        on_news: Callable[[AttemptKey], None],
+        registry: CollectorRegistry,
+    ) -> None:
+        self._identifier = identifier
+        self._board = board
+        self._on_news = on_news
+        self._buckets = _Buckets(time.monotonic)
+        self._reports = Counter(
+            "perdure_progress_reports", "Progress reports by what became of them.", ["result"], registry=registry
+        )
+
+    def application(self) -> web.Application:
+        """The HTTP application."""
+        application = web.Application(client_max_size=PROGRESS_LIMIT_BYTES)
+        application.add_routes([web.post(PROGRESS_PATH, self._handle)])
+        return application
+
+    async def _handle(self, request: web.Request) -> web.Response:
+        response = await self._answer(request)
+        self._reports.labels(result=str(response.status)).inc()
+        return response
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        header = request.headers.get("Authorization", "")
+        if not header.startswith(_BEARER):
+            return _refuse(401, "send the pod's token as Authorization: Bearer …")
+        try:
+            pod = await self._identifier.pod_behind(header.removeprefix(_BEARER).strip())
+        except NotOurs as error:
+            return _refuse(403, str(error))
+        except ClusterError as error:
+            return _refuse(503, f"the API server cannot check the token now: {error.message}")
+        if not self._buckets.take(pod.uid):
+            return _refuse(429, f"more than {REPORTS_PER_SECOND:.0f} reports a second; send fewer")
+        try:
+            report = ProgressReport.model_validate_json(await request.read())
+        except web.HTTPRequestEntityTooLarge:
+            return _refuse(413, f"a report has at most {PROGRESS_LIMIT_BYTES} bytes")
+        except ValidationError as error:
+            return _refuse(400, f"not a progress report: {error.errors()[0]['msg']} at {error.errors()[0]['loc']}")
+        self._keep(pod, report)
+        return web.json_response(ProgressReply().to_wire())
+
+    def _keep(self, pod: PodFacts, report: ProgressReport) -> None:
+        progress, checkpoint = read_report(report, rfc3339(datetime.now(UTC)))
+        job = JobRef(namespace=pod.namespace, name=pod.trainingjob, uid=pod.key.job_uid)
+        if self._board.put(pod.key, Told(job, progress, checkpoint)):
+            self._on_news(pod.key)
+
+
+def _refuse(status: int, message: str) -> web.Response:
+    return web.json_response({"message": message}, status=status)

@@ -1,0 +1,112 @@
+"""What a worker is told by its environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from perdure_control.logs import LEVELS
+
+MAX_SLOTS: Final = 10_000
+
+
+class SettingsError(Exception):
+    """The environment is wrong; the message says which variable, what was found, what was expected."""
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Settings of one worker process."""
+
+    temporal_address: str = "localhost:7233"
+    temporal_namespace: str = "default"
+    log_level: str = "info"
+    http_port: int = 8080
+    """Health and metrics."""
+    watch_namespaces: tuple[str, ...] = ()
+    """Namespaces whose TrainingJobs are served; empty: all."""
+    pod_name: str = field(default_factory=socket.gethostname)
+    slots: int = 20
+    """Workflow tasks, and light activities, at a time."""
+    watch_slots: int = 2000
+    """Attempts that this process watches at most."""
+    trainer_image: str = ""
+    trainer_image_pull_policy: str = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    progress_url: str | None = None
+    progress_port: int = 8443
+    progress_tls_folder: Path | None = None
+    progress_interval_seconds: float = 5.0
+    store_env: Mapping[str, str] = field(default_factory=dict)
+    store_secret: str | None = None
+    grace_seconds: float = 45.0
+    """Time for running activities to end after SIGTERM."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> WorkerSettings:
+        """The settings that PERDURE_* variables give.
+
+        Raises:
+            SettingsError: a variable holds something else than expected.
+        """
+        read = _Reader(environment)
+        folder = read.text("PERDURE_PROGRESS_TLS_DIR", "")
+        return cls(
+            temporal_address=read.text("PERDURE_TEMPORAL_ADDRESS", cls.temporal_address),
+            temporal_namespace=read.text("PERDURE_TEMPORAL_NAMESPACE", cls.temporal_namespace),
+            log_level=read.choice("PERDURE_LOG_LEVEL", cls.log_level, LEVELS),
+            http_port=read.integer("PERDURE_HTTP_PORT", cls.http_port, 0, 65535),
+            watch_namespaces=read.names("PERDURE_WATCH_NAMESPACES"),
+            pod_name=read.text("PERDURE_POD_NAME", socket.gethostname()),
+            slots=read.integer("PERDURE_WORKER_SLOTS", cls.slots, 1, MAX_SLOTS),
+            watch_slots=read.integer("PERDURE_WATCH_SLOTS", cls.watch_slots, 1, MAX_SLOTS),
+            trainer_image=read.text("PERDURE_TRAINER_IMAGE", ""),
+            trainer_image_pull_policy=read.text("PERDURE_TRAINER_IMAGE_PULL_POLICY", cls.trainer_image_pull_policy),
+            image_pull_secrets=read.names("PERDURE_IMAGE_PULL_SECRETS"),
+            progress_url=read.text("PERDURE_PROGRESS_URL", "") or None,
+            progress_port=read.integer("PERDURE_PROGRESS_PORT", cls.progress_port, 0, 65535),
+            progress_tls_folder=Path(folder) if folder else None,
+            progress_interval_seconds=float(
+                read.integer("PERDURE_PROGRESS_INTERVAL_SECONDS", int(cls.progress_interval_seconds), 1, 3600)
+            ),
+            store_env=read.mapping("PERDURE_STORE_ENV"),
+            store_secret=read.text("PERDURE_STORE_SECRET", "") or None,
+        )
+
+
+class _Reader:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+
+    def text(self, name: str, default: str) -> str:
+        return self._environment.get(name) or default
+
+    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
+        found = (self._environment.get(name) or default).lower()
+        if found not in allowed:
+            raise SettingsError(f'{name} is "{found}"; expected one of {", ".join(allowed)}')
+        return found
+
+    def names(self, name: str) -> tuple[str, ...]:
+        return tuple(part.strip() for part in self._environment.get(name, "").split(",") if part.strip())
+
+    def integer(self, name: str, default: int, least: int, most: int) -> int:
+        found = self._environment.get(name) or str(default)
+        if not found.isdecimal() or not least <= int(found) <= most:
+            raise SettingsError(f'{name} is "{found}"; expected a whole number from {least} to {most}')
+        return int(found)
+
+    def mapping(self, name: str) -> Mapping[str, str]:
+        found = self._environment.get(name) or "{}"
+        try:
+            document = json.loads(found)
+        except ValueError as error:
+            raise SettingsError(f"{name} is no JSON: {error}; expected an object of texts") from error
+        if not isinstance(document, dict) or not all(isinstance(value, str) for value in document.values()):
+            raise SettingsError(f"{name} is {found}; expected a JSON object whose values are texts")
+        return document

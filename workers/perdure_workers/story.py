@@ -1,0 +1,196 @@
+"""The status of a training job as its workflow tells it: one document that only ever moves forward.
+
+Pure: the clock is passed in, and nothing is written here.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from perdure_api.conditions import Condition, ConditionStatus, ConditionType, Phase, Reason, phase_of
+from perdure_api.names import job_name
+from perdure_api.status import (
+    ATTEMPTS_SHOWN,
+    AttemptCounters,
+    AttemptStatus,
+    ResultStatus,
+    TrainingJobStatus,
+    WorkflowStatus,
+)
+from perdure_api.workflow import JobRef
+from perdure_workers.attempts import retry
+from perdure_workers.messages import AttemptEnd, Collected
+
+_MESSAGE_LIMIT = 1024
+
+
+def rfc3339(moment: datetime) -> str:
+    """The moment as Kubernetes writes it: UTC, whole seconds."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Story:
+    """Tells a status. Every method is one thing that happened."""
+
+    def __init__(self, job: JobRef, status: TrainingJobStatus) -> None:
+        self._job = job
+        self._status = status
+
+    @classmethod
+    def begin(cls, job: JobRef, run_id: str, now: datetime) -> Story:
+        """The first chapter: the wish is accepted."""
+        story = cls(
+            job,
+            TrainingJobStatus(
+                observed_generation=job.generation,
+                start_time=rfc3339(now),
+                attempt_counters=AttemptCounters(),
+                workflow=WorkflowStatus(id=job.workflow_id, run_id=run_id),
+            ),
+        )
+        story._condition(ConditionType.ACCEPTED, ConditionStatus.TRUE, Reason.ACCEPTED, "", now)
+        story._condition(ConditionType.SUCCEEDED, ConditionStatus.UNKNOWN, Reason.PENDING, "not finished", now)
+        story._reconciling(Reason.STARTING, "", now)
+        return story
+
+    @property
+    def status(self) -> TrainingJobStatus:
+        """The document so far."""
+        return self._status
+
+    @property
+    def counters(self) -> AttemptCounters:
+        """Counts over all attempts."""
+        return self._status.attempt_counters or AttemptCounters()
+
+    def checking(self, now: datetime, problem: str | None = None) -> None:
+        """Model and dataset are being looked at; a problem is one that waiting may solve."""
+        reason = Reason.STORE_UNAVAILABLE if problem else Reason.CHECKING
+        message = problem or "reading the dataset"
+        self._condition(ConditionType.DATASET_READY, ConditionStatus.UNKNOWN, reason, message, now)
+        self._now_doing(reason, message, now)
+
+    def checked(self, reason: Reason, message: str, now: datetime) -> None:
+        """Model and dataset can be trained with, or there was nothing to look at."""
+        self._condition(ConditionType.DATASET_READY, ConditionStatus.TRUE, reason, message, now)
+
+    def attempt_started(self, now: datetime) -> int:
+        """A new attempt begins.
+
+        Returns:
+            Its number.
+        """
+        number = self.counters.started + 1
+        attempt = AttemptStatus(number=number, job=job_name(self._job.name, number), start_time=rfc3339(now))
+        self._update(
+            attempts=[*self._status.attempts, attempt][-ATTEMPTS_SHOWN:],
+            attempt_counters=self.counters.model_copy(update={"started": number}),
+        )
+        message = f"attempt {number} is starting"
+        self._condition(ConditionType.RUNNING, ConditionStatus.FALSE, Reason.STARTING, message, now)
+        self._now_doing(Reason.STARTING, message, now)
+        return number
+
+    def start_refused(self, message: str, now: datetime) -> None:
+        """The API server does not take the Job at present."""
+        self._condition(ConditionType.RUNNING, ConditionStatus.FALSE, Reason.JOB_REFUSED, message, now)
+        self._now_doing(Reason.JOB_REFUSED, message, now)
+
+    def attempt_ended(self, end: AttemptEnd, now: datetime) -> None:
+        """The newest attempt is over."""
+        outcome = end.outcome
+        newest = self._status.attempts[-1].model_copy(
+            update={
+                "end_time": rfc3339(now),
+                "reason": str(outcome.reason),
+                "message": outcome.message[:_MESSAGE_LIMIT],
+                "exit_code": outcome.exit_code,
+                "node": outcome.node,
+                "from_step": end.from_step,
+                "to_step": end.to_step,
+            }
+        )
+        self._update(
+            attempts=[*self._status.attempts[:-1], newest], attempt_counters=retry.count(self.counters, outcome)
+        )
+
+    def retrying(self, after_seconds: float, now: datetime) -> None:
+        """The next attempt comes after a pause."""
+        last = self._status.attempts[-1]
+        message = f"attempt {last.number}: {last.message}; the next one starts in {after_seconds:.0f} s"
+        self._condition(ConditionType.RUNNING, ConditionStatus.FALSE, Reason.RETRYING, message, now)
+        self._now_doing(Reason.RETRYING, message, now)
+
+    def succeeded(self, collected: Collected, now: datetime) -> None:
+        """The end that everybody wants."""
+        document = collected.document
+        if document:
+            self._update(
+                result=ResultStatus(
+                    adapter_uri=document.adapter_uri,
+                    result_uri=collected.uri,
+                    metrics=document.metrics,
+                    base_metrics=document.base_metrics,
+                )
+            )
+        self._finish(ConditionStatus.TRUE, Reason.COMPLETED, success_sentence(collected), now)
+
+    def failed(self, reason: Reason, message: str, now: datetime) -> None:
+        """The other end, with one sentence that says why."""
+        self._finish(ConditionStatus.FALSE, reason, message, now)
+
+    def input_refused(self, reason: Reason, message: str, now: datetime) -> None:
+        """Model or dataset cannot be trained with."""
+        self._condition(ConditionType.DATASET_READY, ConditionStatus.FALSE, reason, message, now)
+        self.failed(reason, message, now)
+
+    def _finish(self, succeeded: ConditionStatus, reason: Reason, message: str, now: datetime) -> None:
+        if self._status.condition(ConditionType.RUNNING):
+            self._condition(ConditionType.RUNNING, ConditionStatus.FALSE, Reason.FINISHED, "", now)
+        self._condition(ConditionType.SUCCEEDED, succeeded, reason, message, now)
+        # Absent means False to kstatus: nothing is left to do.
+        kept = [c for c in self._status.conditions if c.type is not ConditionType.RECONCILING]
+        self._update(conditions=kept, completion_time=rfc3339(now))
+        if succeeded is ConditionStatus.FALSE:
+            self._condition(ConditionType.STALLED, ConditionStatus.TRUE, reason, message, now)
+        self._headline(reason, message)
+
+    def _now_doing(self, reason: Reason, message: str, now: datetime) -> None:
+        self._reconciling(reason, message, now)
+        self._headline(reason, message)
+
+    def _reconciling(self, reason: Reason, message: str, now: datetime) -> None:
+        self._condition(ConditionType.RECONCILING, ConditionStatus.TRUE, reason, message, now)
+
+    def _headline(self, reason: Reason, message: str) -> None:
+        phase: Phase = phase_of(self._status.conditions)
+        self._update(phase=str(phase), reason=str(reason), message=message[:_MESSAGE_LIMIT])
+
+    def _condition(
+        self, type_: ConditionType, status: ConditionStatus, reason: Reason, message: str, now: datetime
+    ) -> None:
+        before = self._status.condition(type_)
+        since = before.last_transition_time if before and before.status is status else rfc3339(now)
+        condition = Condition(
+            type=type_,
+            status=status,
+            reason=str(reason),
+            message=message[:_MESSAGE_LIMIT],
+            last_transition_time=since,
+            observed_generation=self._job.generation,
+        )
+        others = [c for c in self._status.conditions if c.type is not type_]
+        self._update(conditions=sorted([*others, condition], key=lambda c: list(ConditionType).index(c.type)))
+
+    def _update(self, **fields: object) -> None:
+        self._status = self._status.model_copy(update=fields)
+
+
+def success_sentence(collected: Collected) -> str:
+    """What a person wants to read first of a job that succeeded."""
+    document = collected.document
+    if document is None:
+        return "training completed"
+    after, before = document.metrics.get("eval_loss"), document.base_metrics.get("eval_loss")
+    loss = f"; held-out loss {before:.4g} → {after:.4g}" if after is not None and before is not None else ""
+    return f"adapter {document.adapter_uri}{loss}" if document.adapter_uri else f"training completed{loss}"

@@ -1,0 +1,1 @@
+"""What the cluster shows: Jobs and pods of ours, watched once for the whole process."""

@@ -1,0 +1,160 @@
+"""What is worth knowing of a Job and a pod, read once from their documents.
+
+A worker keeps these for thousands of objects, so they hold what decisions need and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from perdure_api import names
+from perdure_api.pod import CONTAINER_NAME
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A reason in one word and a sentence, as Kubernetes gives them."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Termination:
+    """How a container ended."""
+
+    exit_code: int
+    signal: int
+    """0 when it was not a signal, or the runtime did not tell."""
+    reason: str
+    message: str
+    """The termination message, whatever the container wrote there."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptKey:
+    """One attempt of one TrainingJob."""
+
+    job_uid: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class PodFacts:
+    """A training pod."""
+
+    key: AttemptKey
+    trainingjob: str
+    """Full name of the TrainingJob."""
+    namespace: str
+    name: str
+    uid: str
+    node: str | None
+    phase: str
+    deleting: bool
+    """Somebody wants it gone; it may run for a while yet, on an unreachable node for ever."""
+    cause: Cause | None
+    """The pod's own reason: Evicted, NodeLost, UnexpectedAdmissionError, …"""
+    unschedulable: str | None
+    """What the scheduler lacked."""
+    disruption: Cause | None
+    """The DisruptionTarget condition: preempted, evicted, drained."""
+    waiting: Cause | None
+    running: bool
+    termination: Termination | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether no process of it can run any more."""
+        return self.phase in {"Succeeded", "Failed"}
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """The Job of an attempt."""
+
+    key: AttemptKey
+    namespace: str
+    name: str
+    uid: str
+    owner_uid: str | None
+    deleting: bool
+    failed: Cause | None
+    complete: bool
+
+
+def attempt_key(document: Document) -> AttemptKey | None:
+    """The attempt that an object belongs to; None for an object that only looks like ours."""
+    labels = document["metadata"].get("labels") or {}
+    uid, attempt = labels.get(names.LABEL_JOB_UID), labels.get(names.LABEL_ATTEMPT, "")
+    return AttemptKey(uid, int(attempt)) if uid and attempt.isdecimal() else None
+
+
+def pod_facts(document: Document) -> PodFacts | None:
+    """The facts of a pod; None for a pod that is no attempt's."""
+    key = attempt_key(document)
+    if key is None:
+        return None
+    metadata, status = document["metadata"], document.get("status") or {}
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
+    state = _trainer_state(status)
+    scheduled = conditions.get("PodScheduled", {})
+    disruption = conditions.get("DisruptionTarget", {})
+    return PodFacts(
+        key=key,
+        trainingjob=(metadata.get("annotations") or {}).get(names.ANNOTATION_JOB_NAME, ""),
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        node=(document.get("spec") or {}).get("nodeName"),
+        phase=status.get("phase", "Pending"),
+        deleting="deletionTimestamp" in metadata,
+        cause=_cause(status) if status.get("reason") else None,
+        unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else None,
+        disruption=_cause(disruption) if disruption.get("status") == "True" else None,
+        waiting=_cause(state["waiting"]) if "waiting" in state else None,
+        running="running" in state,
+        termination=_termination(state["terminated"]) if "terminated" in state else None,
+    )
+
+
+def job_facts(document: Document) -> JobFacts | None:
+    """The facts of a Job; None for a Job that is no attempt's."""
+    key = attempt_key(document)
+    if key is None:
+        return None
+    metadata, status = document["metadata"], document.get("status") or {}
+    met = {c["type"]: c for c in status.get("conditions") or [] if c.get("status") == "True"}
+    owner = next((owner for owner in metadata.get("ownerReferences") or [] if owner.get("controller")), None)
+    return JobFacts(
+        key=key,
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        owner_uid=owner["uid"] if owner else None,
+        deleting="deletionTimestamp" in metadata,
+        failed=_cause(met["Failed"]) if "Failed" in met else None,
+        complete="Complete" in met,
+    )
+
+
+def _trainer_state(status: Document) -> Document:
+    containers = status.get("containerStatuses") or []
+    ours = next((container for container in containers if container["name"] == CONTAINER_NAME), None)
+    return (ours or {}).get("state") or {}
+
+
+def _cause(document: Document) -> Cause:
+    return Cause(document.get("reason", ""), document.get("message", ""))
+
+
+def _termination(state: Document) -> Termination:
+    return Termination(
+        exit_code=state.get("exitCode", 0),
+        signal=state.get("signal", 0),
+        reason=state.get("reason", ""),
+        message=state.get("message", ""),
+    )

@@ -1,0 +1,162 @@
+"""Everything the process knows of attempts' Jobs and pods, by attempt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from perdure_workers.watching.facts import AttemptKey, JobFacts, PodFacts, job_facts, pod_facts
+
+Document = dict[str, Any]
+
+
+class _Keyed(Protocol):
+    @property
+    def key(self) -> AttemptKey: ...
+
+    @property
+    def uid(self) -> str: ...
+
+
+F = TypeVar("F", bound=_Keyed)
+
+
+@dataclass(frozen=True)
+class AttemptView:
+    """What the cluster shows of one attempt at one moment."""
+
+    job: JobFacts | None
+    job_was_deleted: bool
+    """The Job has been seen, and is gone."""
+    pods: tuple[PodFacts, ...]
+    lost_pods: tuple[PodFacts, ...]
+    """Last state of pods that are gone."""
+
+
+class _Shelf(Generic[F]):
+    """Facts of one collection by attempt, then uid; with the last state of what is gone while somebody watches."""
+
+    def __init__(self, parse: Callable[[Document], F | None], watched: Callable[[AttemptKey], Watcher | None]) -> None:
+        self._parse = parse
+        self._watched = watched
+        self._present: dict[AttemptKey, dict[str, F]] = {}
+        self._gone: dict[AttemptKey, dict[str, F]] = {}
+        self._by_uid: dict[str, F] = {}
+
+    def replace(self, documents: Iterable[Document]) -> None:
+        """Takes a whole list."""
+        kept = set()
+        for document in documents:
+            kept.add(document["metadata"]["uid"])
+            self.put(document)
+        for facts in [facts for uid, facts in self._by_uid.items() if uid not in kept]:
+            self._drop(facts)
+
+    def put(self, document: Document) -> None:
+        """Takes an object that was added or changed."""
+        facts = self._parse(document)
+        if facts is None:
+            return
+        if self._by_uid.get(facts.uid) == facts:
+            return
+        self._present.setdefault(facts.key, {})[facts.uid] = facts
+        self._by_uid[facts.uid] = facts
+        self._wake(facts.key)
+
+    def remove(self, document: Document) -> None:
+        """Takes an object's last state."""
+        facts = self._parse(document)
+        if facts is not None:
+            self._drop(facts)
+
+    def present(self, key: AttemptKey) -> tuple[F, ...]:
+        """What is there."""
+        return tuple(self._present.get(key, {}).values())
+
+    def gone(self, key: AttemptKey) -> tuple[F, ...]:
+        """What was there while somebody watched."""
+        return tuple(self._gone.get(key, {}).values())
+
+    def by_uid(self, uid: str) -> F | None:
+        """One object."""
+        return self._by_uid.get(uid)
+
+    def keys_of(self, job_uid: str) -> list[AttemptKey]:
+        """Attempts of one TrainingJob that have something here."""
+        return [key for key in self._present if key.job_uid == job_uid]
+
+    def forget(self, key: AttemptKey) -> None:
+        """Drops last states: nobody watches any more."""
+        self._gone.pop(key, None)
+
+    def __len__(self) -> int:
+        """How many objects are there."""
+        return len(self._by_uid)
+
+    def _drop(self, facts: F) -> None:
+        self._by_uid.pop(facts.uid, None)
+        present = self._present.get(facts.key, {})
+        present.pop(facts.uid, None)
+        if not present:
+            self._present.pop(facts.key, None)
+        if self._watched(facts.key) is not None:
+            self._gone.setdefault(facts.key, {})[facts.uid] = facts
+        self._wake(facts.key)
+
+    def _wake(self, key: AttemptKey) -> None:
+        watcher = self._watched(key)
+        if watcher is not None:
+            watcher.wake()
+
+
+class Watcher:
+    """Those who wait for news of one attempt. Any number may wait: each is woken by each piece of news."""
+
+    def __init__(self) -> None:
+        self.holders = 0
+        self._news = asyncio.Event()
+
+    def wake(self) -> None:
+        """Tells everybody, those included who will only ask for the next news later."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def next_news(self) -> asyncio.Event:
+        """An event that is set by the next news after this call: take it, look, then wait for it."""
+        return self._news
+
+
+class AttemptIndex:
+    """Jobs and pods by attempt; the sinks of two informers, read by monitors and by the progress receiver."""
+
+    def __init__(self) -> None:
+        self._watchers: dict[AttemptKey, Watcher] = {}
+        self.jobs: _Shelf[JobFacts] = _Shelf(job_facts, self._watchers.get)
+        self.pods: _Shelf[PodFacts] = _Shelf(pod_facts, self._watchers.get)
+
+    def view(self, key: AttemptKey) -> AttemptView:
+        """What is known of an attempt now."""
+        jobs = self.jobs.present(key)
+        return AttemptView(
+            job=jobs[0] if jobs else None,
+            job_was_deleted=not jobs and bool(self.jobs.gone(key)),
+            pods=self.pods.present(key),
+            lost_pods=self.pods.gone(key),
+        )
+
+    @contextmanager
+    def watching(self, key: AttemptKey) -> Iterator[Watcher]:
+        """News of an attempt while the context lasts; two monitors of one attempt share it and both hear."""
+        watcher = self._watchers.setdefault(key, Watcher())
+        watcher.holders += 1
+        try:
+            yield watcher
+        finally:
+            watcher.holders -= 1
+            if not watcher.holders:
+                del self._watchers[key]
+                self.jobs.forget(key)
+                self.pods.forget(key)

@@ -1,0 +1,123 @@
+"""A list and a watch of one collection, kept up through everything that a watch can suffer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+import structlog
+
+from perdure_control.cluster import Cluster, ClusterError, ClusterUnavailable, Gone
+
+Document = dict[str, Any]
+
+PAGE_SIZE: Final = 500
+WATCH_SECONDS: Final = 300
+"""The server ends a watch after this; a fresh one is cheap and finds a fresh server."""
+IDLE_SECONDS: Final = 100.0
+"""Bookmarks come about once a minute: a longer silence is a dead connection, not a quiet cluster."""
+MAX_PAUSE_SECONDS: Final = 15.0
+
+log = structlog.get_logger(__name__)
+
+
+class Sink(Protocol):
+    """Where an informer puts what it sees. Called on the event loop, must not block."""
+
+    def replace(self, documents: Iterable[Document]) -> None:
+        """This is everything there is: forget what is not in it."""
+
+    def put(self, document: Document) -> None:
+        """Added or changed."""
+
+    def remove(self, document: Document) -> None:
+        """Deleted; the document is the object's last state."""
+
+
+class Informer:
+    """Keeps a sink in step with a collection.
+
+    A watch that ends, silently or with an error, goes on from the last resourceVersion seen: the API server ends slow
+    watches in bursts without a word. Only 410 (too far back) makes it list again.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        path: str,
+        sink: Sink,
+        *,
+        label_selector: str,
+        on_failure: Callable[[ClusterError], None] = lambda _: None,
+    ) -> None:
+        self._cluster = cluster
+        self._path = path
+        self._sink = sink
+        self._label_selector = label_selector
+        self._on_failure = on_failure
+        self._synced = asyncio.Event()
+        self._version = ""
+        """The resourceVersion that the sink is at; empty when it must list."""
+
+    @property
+    def synced(self) -> bool:
+        """Whether the sink has held the whole collection at least once."""
+        return self._synced.is_set()
+
+    async def run(self) -> None:
+        """Never returns; end it by cancelling."""
+        pause = 0.0
+        while True:
+            try:
+                if not self._version:
+                    await self._list()
+                await self._watch()
+                pause = 0.0
+            except Gone:
+                self._version = ""
+            except ClusterUnavailable as error:
+                self._on_failure(error)
+                pause = min(MAX_PAUSE_SECONDS, pause * 2 or 0.5)
+                log.warning("watch_interrupted", path=self._path, error=error.message, pause_seconds=pause)
+            except ClusterError as error:
+                # Refused: most often RBAC that is being put right. The list tells in clear what is missing.
+                self._on_failure(error)
+                pause = MAX_PAUSE_SECONDS
+                log.warning("watch_refused", path=self._path, error=error.message, status=error.status)
+                self._version = ""
+            if pause:
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+
+    async def _list(self) -> None:
+        documents: list[Document] = []
+        query: dict[str, str | int] = {"labelSelector": self._label_selector, "limit": PAGE_SIZE}
+        while True:
+            page = await self._cluster.get(self._path, **query)
+            documents += page.get("items") or []
+            following = page["metadata"].get("continue")
+            if not following:
+                break
+            query["continue"] = following
+        self._sink.replace(documents)
+        self._synced.set()
+        self._version = page["metadata"]["resourceVersion"]
+
+    async def _watch(self) -> None:
+        events = self._cluster.watch(
+            self._path,
+            idle_seconds=IDLE_SECONDS,
+            labelSelector=self._label_selector,
+            resourceVersion=self._version,
+            allowWatchBookmarks="true",
+            timeoutSeconds=WATCH_SECONDS,
+        )
+        async for event in events:
+            document: Document = event["object"]
+            match event["type"]:
+                case "ADDED" | "MODIFIED":
+                    self._sink.put(document)
+                case "DELETED":
+                    self._sink.remove(document)
+            self._version = document["metadata"]["resourceVersion"]
