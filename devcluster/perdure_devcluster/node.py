@@ -101,23 +101,26 @@ class Nodes:
         self.kill(node)
         self.clean(node)
         spec = self._write_configuration(node, contents)
-        launcher = self.daemons.spawn(
-            node.name,
-            [*_UNSHARE, sys.executable, "-m", "perdure_devcluster.node_init", spec],
-            {"PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1"},
-            cgroups.make(node.name),
-        )
-        init = wait_for(
-            lambda: self._first_child(node, launcher.pid),
-            what=f"the first process of {node.name}",
-            timeout_seconds=10,
-            interval_seconds=0.005,
-        )
-        self.daemons.remember(node.name, init, configuration)
-        network.plug_in(node, init.pid)
-        if launcher.stdin:
-            launcher.stdin.write(b"go\n")
-            launcher.stdin.close()
+        # The node waits for a word on this pipe until its cable is there; if we
+        # die before, it reads the pipe's end and dies too.
+        read_end, write_end = os.pipe()
+        with open(write_end, "wb") as go, open(read_end, "rb") as stdin:  # noqa: PTH123 (descriptors)
+            launcher = self.daemons.spawn(
+                node.name,
+                [*_UNSHARE, sys.executable, "-m", "perdure_devcluster.node_init", spec],
+                {"PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1"},
+                cgroups.make(node.name),
+                stdin.fileno(),
+            )
+            init = wait_for(
+                lambda: self._first_child(node, launcher),
+                what=f"the first process of {node.name}",
+                timeout_seconds=10,
+                interval_seconds=0.005,
+            )
+            self.daemons.remember(node.name, init, configuration)
+            network.plug_in(node, init.pid)
+            go.write(b"go\n")
         return True
 
     def kill(self, node: NodePlan) -> bool:

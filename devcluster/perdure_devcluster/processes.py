@@ -11,7 +11,6 @@ import json
 import os
 import select
 import signal
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from perdure_devcluster.files import rotate, write_atomically
 MARKER = "PERDURE_DEVCLUSTER_OWNER"
 # Moves itself into control groups before it becomes the real program, so that
 # there is no moment in which the program runs outside of them.
-_ENTER = 'for f in $PROCS_FILES; do echo 0 > "$f" || exit 1; done; unset PROCS_FILES; exec "$@"'
+_ENTER = 'cd /; for f in $PROCS_FILES; do echo 0 > "$f" || exit 1; done; unset PROCS_FILES; exec "$@"'
 PROC = Path("/proc")
 
 
@@ -173,33 +172,40 @@ class Daemons:
         command: Sequence[str | Path],
         environment: Mapping[str, str],
         procs_files: Sequence[Path],
-    ) -> subprocess.Popen[bytes]:
-        """Start a process of ours in the background, its output in its log.
+        stdin: int | None = None,
+    ) -> int:
+        """Start a process of ours in the background; return its pid.
 
-        It joins the control groups of ``procs_files``. Its standard input is a
-        pipe, for those who have something to say to it.
+        Its output goes to its log, it joins the control groups of
+        ``procs_files``, and reads from the descriptor ``stdin``, or nothing.
         """
         log = self.log(name)
         log.parent.mkdir(parents=True, exist_ok=True)
         rotate(log)
-        with log.open("ab") as output:
-            return subprocess.Popen(
-                ["/bin/sh", "-c", _ENTER, "sh", *(str(word) for word in command)],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={
-                    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                    "LANG": "C.UTF-8",
-                    "HOME": "/root",
-                    "PROCS_FILES": " ".join(str(file) for file in procs_files),
-                    **environment,
-                    MARKER: self.marker,
-                },
-                cwd="/",
-                # Ctrl-C at the terminal is meant for the command, not the cluster.
-                start_new_session=True,
-            )
+        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        given_or_nothing = (
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0) if stdin is None else (os.POSIX_SPAWN_DUP2, stdin, 0)
+        )
+        # Not subprocess: it wants to outlive its children, ours outlive us.
+        return os.posix_spawn(
+            "/bin/sh",
+            ["sh", "-c", _ENTER, "sh", *(str(word) for word in command)],
+            {
+                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "LANG": "C.UTF-8",
+                "HOME": "/root",
+                "PROCS_FILES": " ".join(str(file) for file in procs_files),
+                **environment,
+                MARKER: self.marker,
+            },
+            file_actions=[
+                given_or_nothing,
+                (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            # Ctrl-C at the terminal is meant for the command, not the cluster.
+            setsid=True,
+        )
 
     def start(
         self,
@@ -210,10 +216,7 @@ class Daemons:
         configuration: str,
     ) -> None:
         """Start a daemon that does not run."""
-        process = self.spawn(name, command, environment, procs_files)
-        if process.stdin:
-            process.stdin.close()
-        identity = identify(process.pid)
+        identity = identify(self.spawn(name, command, environment, procs_files))
         if identity is None:
             raise DevclusterError(self._died(name))
         self.remember(name, identity, configuration)

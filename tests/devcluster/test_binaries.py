@@ -1,0 +1,45 @@
+"""The key of the binaries' cache, and what is pinned."""
+
+from __future__ import annotations
+
+import pytest
+
+from perdure_devcluster import binaries
+from perdure_devcluster.paths import SOURCE
+
+SOURCES = [("go.mod", b"module a"), ("main.go", b"package main")]
+
+
+def test_the_key_does_not_depend_on_the_order_of_files() -> None:
+    assert binaries.cache_key(SOURCES, "go1", ["-s"]) == binaries.cache_key(SOURCES[::-1], "go1", ["-s"])
+
+
+@pytest.mark.parametrize(
+    ("sources", "go_version", "flags"),
+    [
+        pytest.param([("go.mod", b"module b"), SOURCES[1]], "go1", ["-s"], id="content"),
+        pytest.param([("go.mod", b"module a"), ("other.go", b"package main")], "go1", ["-s"], id="file name"),
+        pytest.param(SOURCES, "go2", ["-s"], id="Go version"),
+        pytest.param(SOURCES, "go1", ["-s", "-w"], id="flags"),
+        pytest.param(SOURCES[:1], "go1", ["-s"], id="missing file"),
+    ],
+)
+def test_the_key_changes_with_everything_that_a_binary_is_made_from(
+    sources: list[tuple[str, bytes]], go_version: str, flags: list[str]
+) -> None:
+    assert binaries.cache_key(sources, go_version, flags) != binaries.cache_key(SOURCES, "go1", ["-s"])
+
+
+def test_all_of_kubernetes_is_pinned_at_one_version() -> None:
+    """A staging module at another version would build something that nobody has released."""
+    minor = binaries.KUBERNETES_VERSION.removeprefix("1.")
+    lines = (SOURCE / "go/go.mod").read_text().splitlines()
+    replaced = [line.split(" => ")[1] for line in lines if " => " in line]
+    assert len(replaced) == 31
+    assert all(line.endswith(f" v0.{minor}") for line in replaced)
+    assert f"k8s.io/kubernetes v{binaries.KUBERNETES_VERSION}" in " ".join(lines)
+
+
+def test_the_key_covers_every_source_of_the_module() -> None:
+    covered = {path for path, _ in binaries.module_sources(SOURCE / "go")}
+    assert {"go.mod", "go.sum", "cmd/pause/main.go", "cmd/coredns/main.go", "cmd/cri-image/main.go"} == covered

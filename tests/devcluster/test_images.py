@@ -1,0 +1,29 @@
+"""Image names on their way into the cluster."""
+
+from __future__ import annotations
+
+import pytest
+
+from perdure_devcluster import base_image
+from perdure_devcluster.images import repository_name
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("localhost/perdure-cpu:dev", "perdure-cpu:dev"),
+        ("ghcr.io/perdure/operator:1.0", "perdure/operator:1.0"),
+        ("198.18.128.1:5000/perdure/operator:1.0", "perdure/operator:1.0"),
+        ("perdure/operator:1.0", "perdure/operator:1.0"),
+        ("perdure-cpu", "perdure-cpu:latest"),
+        ("localhost:5000/a/b", "a/b:latest"),
+    ],
+)
+def test_an_image_keeps_its_name_without_the_registry(name: str, expected: str) -> None:
+    assert repository_name(name) == expected
+
+
+def test_the_base_images_key_changes_with_its_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = base_image.image_name()
+    monkeypatch.setattr(base_image, "_OPTIONS", ("--include=python3,git",))
+    assert base_image.image_name() != before
