@@ -89,11 +89,11 @@ class TerminationMessage(TolerantModel):
 
     @classmethod
     def decode(cls, text: str) -> TerminationMessage:
-        """The message a container left, whatever it is: plain text and garbage become the sentence."""
+        """The message a container left, whatever it is: plain text becomes the sentence, garbage is named so."""
         try:
             return cls.model_validate_json(text)
         except ValidationError:
-            return cls(message=_printable(text))
+            return cls(message=_sentence_of(text))
 
 
 class ResultDocument(TolerantModel):
@@ -112,6 +112,16 @@ class ResultDocument(TolerantModel):
     """SHA-256 of what went in: `dataset`, `model`, `config`, `tokenizer`."""
 
 
-def _printable(text: str) -> str:
+_GARBAGE_SHARE: Final = 0.05
+_GARBAGE_CHARACTERS: Final = 8
+"""More than this share, and number, of characters that cannot be shown is no text."""
+
+
+def _sentence_of(text: str) -> str:
+    unreadable = sum(
+        1 for character in text if character == "\ufffd" or not (character.isprintable() or character.isspace())
+    )
+    if unreadable > max(_GARBAGE_CHARACTERS, _GARBAGE_SHARE * len(text)):
+        return f"the container left a termination message of {len(text)} characters that is no text"
     cleaned = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(cleaned.split())

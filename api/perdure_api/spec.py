@@ -265,7 +265,10 @@ class Toleration(ApiModel):
     value: str | None = Field(default=None, max_length=63, description="Value of the taint, with Equal.")
     effect: TaintEffect | None = Field(default=None, description="Effect of the taint; left out: every effect.")
     toleration_seconds: int | None = Field(
-        default=None, ge=0, description="With NoExecute: how long the pod stays after the taint appears."
+        default=None,
+        ge=0,
+        le=86_400 * 365,
+        description="With NoExecute: how long the pod stays after the taint appears.",
     )
 
 

@@ -86,7 +86,7 @@ def _reason(
 
 def _by_exit_code(end: Termination, words: TerminationMessage, permanent: Collection[int]) -> tuple[Reason, str]:
     code = end.exit_code
-    message = words.message or f"the container ended with {_describe(end)} and left no message; see its log"
+    message = _message(end, words)
     if code == ExitCode.DIVERGED:
         return Reason.DIVERGED, message
     if code == ExitCode.FENCED:
@@ -96,6 +96,14 @@ def _by_exit_code(end: Termination, words: TerminationMessage, permanent: Collec
     if code == _TERMINATED:
         return Reason.DISRUPTED, _sentence("the container was told to stop", words.message)
     return Reason.FAILED, message
+
+
+def _message(end: Termination, words: TerminationMessage) -> str:
+    if not words.message:
+        return f"the container ended with {_describe(end)} and left no message; see its log"
+    if end.exit_code in set(ExitCode):
+        return words.message
+    return f"the container ended with {_describe(end)}: {words.message}"
 
 
 def _describe(end: Termination) -> str:

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from perdure_api.uri import StoreUri, UriError, parse_uri
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("s3://b/k", StoreUri("s3", "b", "k")),
+        ("gs://b/a/b/", StoreUri("gs", "b", "a/b/")),
+        ("az://c/x y", StoreUri("az", "c", "x y")),
+        ("s3://b/a%20b", StoreUri("s3", "b", "a b")),
+        ("file:///data/x", StoreUri("file", "", "/data/x")),
+    ],
+)
+def test_a_uri_is_read(text: str, expected: StoreUri) -> None:
+    assert parse_uri(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("ftp://b/k", "use s3://"),
+        ("/data/x", "use s3://"),
+        ("s3:///k", "names no bucket"),
+        ("s3://b", "nothing in it"),
+        ("s3://b/", "nothing in it"),
+        ("file://host/x", "no absolute path"),
+    ],
+)
+def test_a_wrong_uri_says_what_to_write(text: str, says: str) -> None:
+    with pytest.raises(UriError, match=says):
+        parse_uri(text)
+
+
+@pytest.mark.parametrize("text", ["s3://b/k", "gs://b/a/b", "file:///data/x"])
+def test_a_uri_is_written_as_it_was_read(text: str) -> None:
+    assert str(parse_uri(text)) == text
+
+
+def test_a_child_is_below() -> None:
+    assert str(parse_uri("s3://b/out/").child("runs", "u")) == "s3://b/out/runs/u"

@@ -1,0 +1,112 @@
+"""What an attempt is doing now, by what a real cluster showed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from perdure_api.conditions import Reason
+from perdure_workers.attempts.assess import Assessment, Ended, Running, Waiting, assess
+from perdure_workers.watching.facts import AttemptKey, Cause, JobFacts, PodFacts, pod_facts
+from perdure_workers.watching.index import AttemptView
+
+PODS = Path(__file__).parents[1] / "fixtures" / "pods"
+JOB = JobFacts(AttemptKey("u", 1), "ns", "j-1", "ju", "u", deleting=False, failed=None, complete=False)
+
+
+def pod(name: str) -> PodFacts:
+    facts = pod_facts(yaml.safe_load((PODS / f"{name}.yaml").read_text()))
+    assert facts is not None
+    return facts
+
+
+def look(view: AttemptView, waited: float = 1, refusal: str | None = None) -> Assessment:
+    return assess(view, waited_seconds=waited, start_seconds=60, refusal=refusal)
+
+
+def with_pods(*pods: PodFacts) -> AttemptView:
+    return AttemptView(JOB, job_was_deleted=False, pods=pods, lost_pods=())
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "says"),
+    [
+        ("starting", Reason.STARTING, "is starting"),
+        ("image-not-found", Reason.IMAGE_PULL_FAILED, "not found"),
+        ("secret-missing", Reason.CANNOT_START, 'secret "nope" not found'),
+        ("unschedulable", Reason.NO_CAPACITY, "Insufficient nvidia.com/gpu"),
+        ("being-deleted", Reason.DISRUPTED, "can no longer run"),
+    ],
+)
+def test_a_pod_that_does_not_run_yet_is_waited_for_with_a_reason(name: str, reason: Reason, says: str) -> None:
+    assessment = look(with_pods(pod(name)))
+
+    assert isinstance(assessment, Waiting)
+    assert assessment.reason is reason
+    assert says in assessment.message
+
+
+@pytest.mark.parametrize("name", ["starting", "image-not-found", "secret-missing", "unschedulable"])
+def test_past_its_start_deadline_it_ends_and_says_what_it_lacked_and_that_a_pod_remains(name: str) -> None:
+    waiting = look(with_pods(pod(name)))
+    ended = look(with_pods(pod(name)), waited=61)
+
+    assert isinstance(waiting, Waiting)
+    assert isinstance(ended, Ended)
+    assert ended.outcome.pod_remains
+    assert waiting.message in ended.outcome.message
+    assert ended.outcome.reason in {waiting.reason, Reason.DEADLINE_EXCEEDED}
+
+
+def test_an_image_name_that_can_never_be_pulled_ends_it_at_once() -> None:
+    assessment = look(with_pods(pod("image-name-invalid")))
+
+    assert isinstance(assessment, Ended)
+    assert assessment.outcome.reason is Reason.CANNOT_START
+
+
+def test_a_running_pod_runs() -> None:
+    facts = pod("running")
+
+    assert look(with_pods(facts), waited=10_000) == Running(facts.name, facts.node or "")
+
+
+def test_while_a_pod_may_still_run_the_attempt_has_not_ended_whatever_the_deadline_or_the_job_say() -> None:
+    failed = replace(JOB, failed=Cause("BackoffLimitExceeded", ""))
+    view = AttemptView(failed, job_was_deleted=False, pods=(pod("being-deleted"), pod("exit-1")), lost_pods=())
+
+    assert isinstance(look(view, waited=10_000), Waiting)
+
+
+def test_a_pod_that_is_gone_is_judged_by_its_last_state() -> None:
+    view = AttemptView(JOB, job_was_deleted=False, pods=(), lost_pods=(pod("evicted"),))
+
+    assessment = look(view)
+
+    assert isinstance(assessment, Ended)
+    assert assessment.outcome.reason is Reason.DISRUPTED
+
+
+def test_a_job_that_was_deleted_before_it_had_a_pod_is_told_as_deleted() -> None:
+    assessment = look(AttemptView(None, job_was_deleted=True, pods=(), lost_pods=()))
+
+    assert isinstance(assessment, Ended)
+    assert assessment.outcome.reason is Reason.JOB_DELETED
+
+
+def test_a_job_whose_pods_are_refused_says_who_refuses_them() -> None:
+    assessment = look(with_pods(), refusal="exceeded quota: q")
+
+    assert assessment == Waiting(Reason.JOB_REFUSED, "exceeded quota: q")
+
+
+def test_a_failed_job_whose_pod_nobody_saw_is_disrupted() -> None:
+    failed = replace(JOB, failed=Cause("BackoffLimitExceeded", "Job has reached the specified backoff limit"))
+
+    assessment = look(AttemptView(failed, job_was_deleted=False, pods=(), lost_pods=()))
+
+    assert isinstance(assessment, Ended)
+    assert assessment.outcome.reason is Reason.DISRUPTED

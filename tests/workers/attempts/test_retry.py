@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+
+from perdure_api.conditions import Reason
+from perdure_api.spec import RetrySpec
+from perdure_api.status import AttemptCounters
+from perdure_workers.attempts.outcome import Outcome
+from perdure_workers.attempts.retry import (
+    MAX_DISRUPTIONS,
+    Again,
+    Decision,
+    GiveUp,
+    GoOn,
+    backoff_seconds,
+    count,
+    decide,
+)
+
+RETRY = RetrySpec(max_attempts=3, initial_interval_seconds=10, backoff_coefficient=2, max_interval_seconds=25)
+
+
+def after(reason: Reason, **counters: int) -> Decision:
+    return decide(Outcome(reason=reason, message="why"), AttemptCounters(**counters), RETRY)
+
+
+def test_a_completed_attempt_goes_on_to_the_next_stage() -> None:
+    assert after(Reason.COMPLETED) == GoOn()
+
+
+@pytest.mark.parametrize(("failures", "seconds"), [(1, 10), (2, 20), (3, 25), (5000, 25)])
+def test_waits_grow_and_stop_growing(failures: int, seconds: float) -> None:
+    assert backoff_seconds(failures, RETRY) == seconds
+
+
+@pytest.mark.parametrize("reason", [Reason.FAILED, Reason.OUT_OF_MEMORY])
+def test_failures_are_tried_again_until_max_attempts_have_failed(reason: Reason) -> None:
+    assert after(reason, started=2, failed=2) == Again(20)
+    assert after(reason, started=3, failed=3) == GiveUp(
+        Reason.MAX_ATTEMPTS_REACHED, "all 3 attempts failed; the last one: why"
+    )
+
+
+@pytest.mark.parametrize("reason", [Reason.DISRUPTED, Reason.JOB_DELETED, Reason.FENCED])
+def test_a_lost_attempt_does_not_use_up_the_retry_budget(reason: Reason) -> None:
+    counters = count(AttemptCounters(started=9, failed=2, disrupted=6), Outcome(reason=reason, message="why"))
+
+    assert (counters.failed, counters.disrupted) == (2, 7)
+    assert isinstance(decide(Outcome(reason=reason, message="why"), counters, RETRY), Again)
+
+
+def test_disruptions_have_a_bound_of_their_own() -> None:
+    assert isinstance(after(Reason.DISRUPTED, disrupted=MAX_DISRUPTIONS), GiveUp)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        Reason.PERMANENT_ERROR,
+        Reason.DIVERGED,
+        Reason.CANNOT_START,
+        Reason.NO_CAPACITY,
+        Reason.IMAGE_PULL_FAILED,
+        Reason.JOB_REFUSED,
+        Reason.DEADLINE_EXCEEDED,
+    ],
+)
+def test_what_another_attempt_cannot_change_fails_at_once(reason: Reason) -> None:
+    assert after(reason, started=1, failed=1) == GiveUp(reason, "why")
