@@ -77,6 +77,8 @@ class AttemptCounters(TolerantModel):
 
 
 _FINISHED = "exists(c, c.type == 'Succeeded' && c.status != 'Unknown')"
+_VERDICT = "filter(c, c.type == 'Succeeded').map(c, [c.status, c.reason, c.message])"
+"""All that must stay. The generation that it speaks of may go on: a TTL can be set after the end."""
 
 UNSEEN: Final[JsonDict] = {
     "phase": "Pending",
@@ -105,8 +107,7 @@ class TrainingJobStatus(TolerantModel):
             **cel.rules(
                 cel.rule(
                     f"!has(oldSelf.conditions) || !oldSelf.conditions.{_FINISHED} || (has(self.conditions) && "
-                    f"oldSelf.conditions.filter(c, c.type == 'Succeeded') == "
-                    f"self.conditions.filter(c, c.type == 'Succeeded') && "
+                    f"oldSelf.conditions.{_VERDICT} == self.conditions.{_VERDICT} && "
                     f"has(self.phase) && self.phase == oldSelf.phase)",
                     f"{names.FINAL_STATUS_MESSAGE}: its Succeeded condition and its phase cannot change any more",
                 )
