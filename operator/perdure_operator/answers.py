@@ -1,0 +1,192 @@
+"""What the operator publishes in a TrainingJob's status, and the Events beside it.
+
+On the happy path it publishes nothing: the API server gives a new object the condition Reconciling (its status has a
+default), and the workflow speaks for itself within milliseconds. The operator speaks only where no workflow can:
+before there is one (Temporal away, a spec that is none) and after there is none any more.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from perdure_api import names
+from perdure_api.conditions import Condition, ConditionStatus, ConditionType, Phase, Reason
+from perdure_api.events import EventKind, EventNote
+from perdure_api.status import TrainingJobStatus, WorkflowStatus
+from perdure_operator.observation import Observation, moment
+from perdure_operator.workflows import Standing
+
+_MESSAGE_LIMIT: Final = 4096
+
+_HOW_IT_ENDED: Final = {
+    Standing.COMPLETED: "completed without leaving an answer",
+    Standing.FAILED: "failed",
+    Standing.CANCELLED: "was cancelled",
+    Standing.TERMINATED: "was terminated",
+    Standing.TIMED_OUT: "ran out of time",
+}
+
+
+def waiting_for_temporal(seen: Observation, address: str, now: datetime) -> dict[str, Any]:
+    """No workflow can be started now, but one will be."""
+    message = (
+        f"Temporal at {address} cannot be reached, so the job cannot start yet; it starts by itself as soon as "
+        f"Temporal answers. If this lasts, look at Temporal and at the operator's setting temporal.address"
+    )
+    return _pending(seen, Reason.TEMPORAL_UNAVAILABLE, message, now)
+
+
+def temporal_is_back(seen: Observation, now: datetime) -> dict[str, Any]:
+    """What takes the place of `waiting_for_temporal`.
+
+    It goes out before the start: after it, it could overtake what the workflow itself says.
+    """
+    return _pending(seen, Reason.PENDING, "Temporal answers again; the job's workflow is being started", now)
+
+
+def deletion_waits_for_temporal(seen: Observation, address: str, now: datetime) -> dict[str, Any]:
+    """A deleted object whose workflow cannot be told so."""
+    message = (
+        f"Temporal at {address} cannot be reached, so the job's workflow cannot be cancelled, and the deletion waits. "
+        f"{_how_to_force(seen)}"
+    )
+    condition = _condition(
+        seen, ConditionType.RECONCILING, ConditionStatus.TRUE, Reason.TEMPORAL_UNAVAILABLE, message, now
+    )
+    return TrainingJobStatus(observed_generation=seen.job.generation, conditions=[condition]).to_wire()
+
+
+def rejected(seen: Observation, problem: str, now: datetime) -> dict[str, Any]:
+    """A spec that this version cannot read: it will not change, so the job has failed."""
+    message = f"the spec cannot be used: {problem}. Create a new TrainingJob with a corrected spec"
+    conditions = (
+        (ConditionType.ACCEPTED, ConditionStatus.FALSE),
+        (ConditionType.SUCCEEDED, ConditionStatus.FALSE),
+        (ConditionType.RECONCILING, ConditionStatus.FALSE),
+        (ConditionType.STALLED, ConditionStatus.TRUE),
+    )
+    return _failed(seen, Reason.INVALID_SPEC, message, conditions, now)
+
+
+def lost(seen: Observation, standing: Standing, now: datetime) -> dict[str, Any]:
+    """A job whose workflow is closed although it never said how the job ended."""
+    message = (
+        f"the workflow {seen.job.workflow_id} {_HOW_IT_ENDED.get(standing, 'ended')} in Temporal before the job was "
+        f"finished, so nobody looks after it any more. Its history in Temporal says why; to start over, delete this "
+        f"TrainingJob (which stops what may still run) and create it again"
+    )
+    conditions = [
+        (ConditionType.SUCCEEDED, ConditionStatus.FALSE),
+        (ConditionType.RECONCILING, ConditionStatus.FALSE),
+        (ConditionType.STALLED, ConditionStatus.TRUE),
+    ]
+    if seen.condition(ConditionType.RUNNING) is not None:
+        conditions.insert(0, (ConditionType.RUNNING, ConditionStatus.FALSE))
+    return _failed(seen, Reason.WORKFLOW_LOST, message, tuple(conditions), now)
+
+
+def last_word(seen: Observation, status: TrainingJobStatus) -> dict[str, Any]:
+    """The final status that a workflow returned but did not get published."""
+    return status.model_copy(update={"observed_generation": seen.job.generation}).to_wire()
+
+
+def acknowledged(seen: Observation) -> dict[str, Any]:
+    """The status of a finished job as it is, said of the newest generation.
+
+    All of it, not only the number: apply removes what its manager named before and names no longer, and nobody else
+    writes any more.
+    """
+    generation = seen.job.generation
+    conditions = [{**condition, "observedGeneration": generation} for condition in seen.status.get("conditions", [])]
+    return {**seen.status, "observedGeneration": generation, "conditions": conditions}
+
+
+def note_waiting(address: str) -> EventNote:
+    """The Event beside `waiting_for_temporal`."""
+    message = f"Temporal at {address} cannot be reached; the job starts by itself as soon as it answers"
+    return EventNote(kind=EventKind.WARNING, reason=Reason.TEMPORAL_UNAVAILABLE, message=message)
+
+
+def note_deletion_waits(seen: Observation, address: str) -> EventNote:
+    """The Event beside `deletion_waits_for_temporal`."""
+    message = f"Temporal at {address} cannot be reached, so the deletion waits. {_how_to_force(seen)}"
+    return EventNote(kind=EventKind.WARNING, reason=Reason.TEMPORAL_UNAVAILABLE, message=message)
+
+
+def note_slow_end(seen: Observation, waited_seconds: int) -> EventNote:
+    """The Event on a deleted object whose workflow does not come to its end."""
+    message = (
+        f"deleted, but its workflow has not cleaned up after {waited_seconds} s; are the workers running? "
+        f"{_how_to_force(seen)}"
+    )
+    return EventNote(kind=EventKind.WARNING, reason=Reason.CANCELLED, message=message)
+
+
+def note_failed(status: dict[str, Any]) -> EventNote:
+    """The Event beside `rejected` and `lost`."""
+    return EventNote(kind=EventKind.WARNING, reason=Reason(status["reason"]), message=status["message"])
+
+
+def _how_to_force(seen: Observation) -> str:
+    command = (
+        f"kubectl annotate {names.SHORT_NAME} -n {seen.job.namespace} {seen.job.name} "
+        f"{names.ANNOTATION_FORCE_DELETE}=true"
+    )
+    return f"To delete it at once, whatever its workflow does: {command}"
+
+
+def _pending(seen: Observation, reason: Reason, message: str, now: datetime) -> dict[str, Any]:
+    condition = _condition(seen, ConditionType.RECONCILING, ConditionStatus.TRUE, reason, message, now)
+    status = TrainingJobStatus(observed_generation=seen.job.generation, conditions=[condition])
+    if not seen.taken_up:
+        # Once a workflow has spoken, the words that people read first are its own.
+        status = status.model_copy(update={"phase": Phase.PENDING, "reason": reason, "message": message})
+    return status.to_wire()
+
+
+def _failed(
+    seen: Observation,
+    reason: Reason,
+    message: str,
+    conditions: tuple[tuple[ConditionType, ConditionStatus], ...],
+    now: datetime,
+) -> dict[str, Any]:
+    message = message[:_MESSAGE_LIMIT]
+    return TrainingJobStatus(
+        observed_generation=seen.job.generation,
+        phase=Phase.FAILED,
+        reason=reason,
+        message=message,
+        completion_time=timestamp(now),
+        conditions=[_condition(seen, type_, status, reason, message, now) for type_, status in conditions],
+        workflow=WorkflowStatus(id=seen.job.workflow_id) if reason is Reason.WORKFLOW_LOST else None,
+    ).to_wire()
+
+
+def _condition(
+    seen: Observation, type_: ConditionType, status: ConditionStatus, reason: Reason, message: str, now: datetime
+) -> Condition:
+    return Condition(
+        type=type_,
+        status=status,
+        reason=reason,
+        message=message,
+        last_transition_time=_transition(seen, type_, status, now),
+        observed_generation=seen.job.generation,
+    )
+
+
+def _transition(seen: Observation, type_: ConditionType, status: ConditionStatus, now: datetime) -> str:
+    """When a condition got this status: kept while the status is the same."""
+    before = seen.condition(type_)
+    if before is None or before.status is not status:
+        return timestamp(now)
+    # The condition that the API server gives a new object bears no true time; none is older than its object.
+    since = moment(before.last_transition_time) or now
+    return timestamp(max(since, seen.created or since))
+
+
+def timestamp(now: datetime) -> str:
+    """A time as the API server writes it."""
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")

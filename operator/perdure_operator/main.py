@@ -1,0 +1,174 @@
+"""Puts one operator process together, runs it, and takes it apart."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import kopf
+import structlog
+import uvloop
+from prometheus_client import CollectorRegistry, disable_created_metrics
+from temporalio.client import Client
+
+from perdure_api import names
+from perdure_control.cluster import Cluster, ClusterError, NotFound
+from perdure_control.health import Checks, serve_health
+from perdure_control.logs import configure_logs
+from perdure_control.statuses import TRAINING_JOBS, EventSource
+from perdure_operator import workflows
+from perdure_operator.drift import Rhythm, WatchDrift, WorkflowDrift
+from perdure_operator.handlers import kopf_settings, make_registry, quiet_kopf
+from perdure_operator.metrics import GaugeCollector, Gauges, make_metrics
+from perdure_operator.objects import TrainingJobs
+from perdure_operator.queue import ReconcileQueue
+from perdure_operator.receiver_secret import ReceiverSecret
+from perdure_operator.reconciler import Patience, Reconciler, Services
+from perdure_operator.settings import Settings, SettingsError, settings_from
+from perdure_operator.tracker import Tracker
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+_NAME: Final = "perdure-operator"
+_WORKERS: Final = 30
+"""Objects looked at at a time. More in flight make a burst slower, not faster: they only queue in Temporal."""
+_SERVED_RETRY_SECONDS: Final = 2.0
+_EXIT_USAGE: Final = 64
+
+
+def main() -> int:
+    """Runs an operator until it is told to stop.
+
+    Returns:
+        The exit status: 0 when told to stop, 64 when its settings make no sense, 1 when it cannot go on.
+    """
+    try:
+        settings = settings_from(os.environ)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return _EXIT_USAGE
+    configure_logs(settings.log_level)
+    disable_created_metrics()
+    quiet_kopf()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(operate(settings))
+    except asyncio.CancelledError:
+        return 0  # told to stop before there was anything to watch
+    except Exception:
+        log.exception("operator_failed")
+        return 1
+    return 0
+
+
+async def operate(settings: Settings, *, patience: Patience | None = None, rhythm: Rhythm | None = None) -> None:
+    """Operates until told to stop.
+
+    Args:
+        settings: From the environment.
+        patience: How long what looks wrong is waited for.
+        rhythm: How often is compared.
+    """
+    _stop_on_signals()
+    client = await workflows.connect(settings.temporal_address, settings.temporal_namespace)
+    async with await Cluster.connect(_NAME) as cluster:
+        parts = _assemble(settings, cluster, client, patience or Patience(), rhythm or Rhythm())
+        async with serve_health(settings.http_port, parts.checks, parts.registry):
+            await _wait_until_served(cluster, settings.watched_namespaces)
+            async with asyncio.TaskGroup() as group:
+                # All before kopf: it ends every task that began after it, and not those that were there.
+                tasks = [group.create_task(service) for service in parts.services]
+                await asyncio.sleep(0)
+                await _watch(settings, make_registry(parts.tracker, parts.queue))
+                for task in tasks:
+                    task.cancel()
+    log.info("operator_stopped")
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a running operator consists of, beside kopf."""
+
+    tracker: Tracker
+    queue: ReconcileQueue
+    services: list[Coroutine[None, None, None]]
+    """Each runs for as long as the operator does."""
+    checks: Checks
+    registry: CollectorRegistry
+
+
+def _assemble(settings: Settings, cluster: Cluster, client: Client, patience: Patience, rhythm: Rhythm) -> _Parts:
+    registry = CollectorRegistry()
+    metrics = make_metrics(registry)
+    tracker = Tracker()
+    queue = ReconcileQueue(workers=_WORKERS)
+    objects = TrainingJobs(cluster, EventSource(component=_NAME, instance=socket.gethostname()))
+    temporal = workflows.Workflows(client)
+    services = Services(objects, temporal, tracker, queue, metrics, settings.temporal_address, patience)
+    reconciler = Reconciler(services)
+    watch = WatchDrift(services, rhythm, settings.watched_namespaces)
+    secret = ReceiverSecret(cluster, settings.namespace, settings.receiver) if settings.receiver else None
+    registry.register(
+        GaugeCollector(Gauges(tracker, lambda: len(queue), lambda: temporal.problem is None, watch.seconds_ago))
+    )
+    return _Parts(
+        tracker=tracker,
+        queue=queue,
+        services=[
+            queue.run(reconciler.reconcile),
+            temporal.probe(reconciler.temporal_is_back),
+            WorkflowDrift(services, rhythm).run(),
+            watch.run(),
+            *([secret.keep()] if secret else []),
+        ],
+        checks=Checks(
+            live={"watch": lambda: watch.problem},
+            ready={"objects": lambda: None if watch.complete else "TrainingJobs are still being listed"},
+            told={
+                "temporal": lambda: temporal.problem,
+                **({"progress certificate": lambda: secret.problem} if secret else {}),
+            },
+        ),
+        registry=registry,
+    )
+
+
+async def _watch(settings: Settings, registry: kopf.OperatorRegistry) -> None:
+    """kopf, until it is told to stop."""
+    log.info("operator_started", watched_namespaces=settings.watched_namespaces or "all")
+    await kopf.operator(
+        registry=registry,
+        settings=kopf_settings(),
+        clusterwide=not settings.watched_namespaces,
+        namespaces=settings.watched_namespaces,
+    )
+
+
+async def _wait_until_served(cluster: Cluster, namespaces: Sequence[str]) -> None:
+    """Until the API server lists TrainingJobs for us: kopf looks for the CRD once, and would then wait for ever."""
+    for namespace in namespaces or (None,):
+        while True:
+            try:
+                await cluster.get(TRAINING_JOBS.path(namespace), limit=1)
+            except NotFound:
+                log.warning("waiting_for_crd", crd=f"{names.PLURAL}.{names.GROUP}")
+            except ClusterError as error:
+                log.warning("waiting_for_api_server", error=error.message, status=error.status)
+            else:
+                break
+            await asyncio.sleep(_SERVED_RETRY_SECONDS)
+
+
+def _stop_on_signals() -> None:
+    """Stops on SIGTERM and SIGINT also before kopf runs, which then answers them itself."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    if task is not None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)

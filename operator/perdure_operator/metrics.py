@@ -1,0 +1,106 @@
+"""What the operator tells Prometheus."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import prometheus_client
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from perdure_api.conditions import Phase
+from perdure_operator.tracker import Tracker
+
+_LAG_BUCKETS_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+_WAIT_BUCKETS_SECONDS: Final = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What is counted where it happens."""
+
+    reconciles: prometheus_client.Counter
+    status_writes: prometheus_client.Counter
+    start_lag_seconds: prometheus_client.Histogram
+    finalizer_wait_seconds: prometheus_client.Histogram
+    drift_repairs: prometheus_client.Counter
+
+
+@dataclass(frozen=True)
+class Gauges:
+    """What is read when Prometheus asks."""
+
+    tracker: Tracker
+    queue_length: Callable[[], int]
+    temporal_up: Callable[[], bool]
+    watch_checked_seconds_ago: Callable[[], float | None]
+
+
+def make_metrics(registry: prometheus_client.CollectorRegistry) -> Metrics:
+    """The metrics, registered."""
+    return Metrics(
+        reconciles=prometheus_client.Counter(
+            "perdure_operator_reconciles",
+            "Looks at a TrainingJob, by what came of them.",
+            ["result"],
+            registry=registry,
+        ),
+        status_writes=prometheus_client.Counter(
+            "perdure_operator_status_writes",
+            "Writes to a TrainingJob's status by the operator.",
+            ["result"],
+            registry=registry,
+        ),
+        start_lag_seconds=prometheus_client.Histogram(
+            "perdure_operator_start_lag_seconds",
+            "From the creation of a TrainingJob to the start of its workflow. Creation times have whole seconds.",
+            buckets=_LAG_BUCKETS_SECONDS,
+            registry=registry,
+        ),
+        finalizer_wait_seconds=prometheus_client.Histogram(
+            "perdure_operator_finalizer_wait_seconds",
+            "From the cancellation of a deleted TrainingJob's workflow to the end of its clean-up.",
+            buckets=_WAIT_BUCKETS_SECONDS,
+            registry=registry,
+        ),
+        drift_repairs=prometheus_client.Counter(
+            "perdure_operator_drift_repairs",
+            "Objects that were looked at again because a comparison found something that no event had told.",
+            ["kind"],
+            registry=registry,
+        ),
+    )
+
+
+class GaugeCollector(Collector):
+    """The gauges, read at the time of the scrape."""
+
+    def __init__(self, gauges: Gauges) -> None:
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Every gauge."""
+        yield self._objects()
+        yield GaugeMetricFamily(
+            "perdure_operator_queue_length", "TrainingJobs that wait to be looked at.", self._gauges.queue_length()
+        )
+        yield GaugeMetricFamily(
+            "perdure_operator_temporal_up", "1 when Temporal answers, else 0.", int(self._gauges.temporal_up())
+        )
+        age = self._gauges.watch_checked_seconds_ago()
+        if age is not None:
+            yield GaugeMetricFamily(
+                "perdure_operator_watch_checked_age_seconds",
+                "Since the watch was last found to miss nothing.",
+                age,
+            )
+
+    def _objects(self) -> GaugeMetricFamily:
+        family = GaugeMetricFamily("perdure_operator_trainingjobs", "TrainingJobs, by phase.", labels=["phase"])
+        counts = Counter(tracked.seen.phase for tracked in self._gauges.tracker if not tracked.gone)
+        for phase in Phase:
+            family.add_metric([phase.value], counts[phase])
+        return family

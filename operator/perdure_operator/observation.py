@@ -1,0 +1,118 @@
+"""What the operator reads off a TrainingJob."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from perdure_api import names
+from perdure_api.conditions import Condition, ConditionType, Phase, Reason, is_terminal, phase_of
+from perdure_api.workflow import JobRef
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One TrainingJob as it was last seen."""
+
+    job: JobRef
+    resource_version: str = ""
+    created: datetime | None = None
+    deleting: bool = False
+    force_delete: bool = False
+    finalizers: tuple[str, ...] = ()
+    spec: dict[str, Any] = field(default_factory=dict)
+    """As it was stored: parsed only when a workflow is to be started with it."""
+    status: dict[str, Any] = field(default_factory=dict)
+    conditions: tuple[Condition, ...] = ()
+    """Those of types that this version knows."""
+
+    @property
+    def held(self) -> bool:
+        """Whether our finalizer is on it."""
+        return names.FINALIZER in self.finalizers
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it is finished for good."""
+        return is_terminal(self.conditions)
+
+    @property
+    def phase(self) -> Phase:
+        """The phase that its conditions amount to."""
+        return phase_of(self.conditions)
+
+    @property
+    def finished(self) -> datetime | None:
+        """When it finished; None while it goes on."""
+        succeeded = self.condition(ConditionType.SUCCEEDED)
+        if not self.terminal or succeeded is None:
+            return None
+        return moment(self.status.get("completionTime")) or moment(succeeded.last_transition_time)
+
+    @property
+    def ttl_seconds(self) -> int | None:
+        """How long it is kept after it finished; None: for ever."""
+        value = self.spec.get("ttlSecondsAfterFinished")
+        return value if isinstance(value, int) else None
+
+    @property
+    def taken_up(self) -> bool:
+        """Whether a workflow has ever spoken: then its spec was good once, whatever this version thinks of it."""
+        return bool(self.status.get("workflow")) or self.condition(ConditionType.ACCEPTED) is not None
+
+    @property
+    def waits_for_temporal(self) -> bool:
+        """Whether it says that it waits for Temporal."""
+        reconciling = self.condition(ConditionType.RECONCILING)
+        return reconciling is not None and reconciling.reason == Reason.TEMPORAL_UNAVAILABLE
+
+    def condition(self, type_: ConditionType) -> Condition | None:
+        """The condition of one type."""
+        return next((condition for condition in self.conditions if condition.type is type_), None)
+
+
+def observe(document: dict[str, Any]) -> Observation:
+    """The observation of an object as the API server sends it."""
+    metadata = document["metadata"]
+    status = document.get("status") or {}
+    return Observation(
+        job=JobRef(
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+            generation=metadata.get("generation", 1),
+        ),
+        resource_version=metadata.get("resourceVersion", ""),
+        created=moment(metadata.get("creationTimestamp")),
+        deleting=bool(metadata.get("deletionTimestamp")),
+        force_delete=(metadata.get("annotations") or {}).get(names.ANNOTATION_FORCE_DELETE) == "true",
+        finalizers=tuple(metadata.get("finalizers") or ()),
+        spec=document.get("spec") or {},
+        status=status,
+        conditions=tuple(_known_conditions(status.get("conditions") or [])),
+    )
+
+
+def moment(text: object) -> datetime | None:
+    """The time that an RFC 3339 text names, in UTC; None when it is none."""
+    if not isinstance(text, str):
+        return None
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _known_conditions(documents: list[dict[str, Any]]) -> list[Condition]:
+    """The conditions that this version understands: after a downgrade a newer one's must not stop anything."""
+    conditions = []
+    for document in documents:
+        try:
+            conditions.append(Condition.from_wire(document))
+        except ValidationError:
+            continue
+    return conditions

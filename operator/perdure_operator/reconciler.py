@@ -1,0 +1,293 @@
+"""One TrainingJob at a time: what was seen of it, what is to be done, doing it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, assert_never
+
+import structlog
+
+from perdure_api.conditions import ConditionType
+from perdure_api.events import EventNote
+from perdure_api.spec import TrainingJobSpec
+from perdure_api.status import TrainingJobStatus
+from perdure_api.workflow import TrainingInput
+from perdure_control.statuses import Written
+from perdure_operator import answers
+from perdure_operator.decision import Decision, Reject, Start, Step, Wait, decide
+from perdure_operator.metrics import Metrics
+from perdure_operator.objects import TrainingJobs
+from perdure_operator.observation import Observation
+from perdure_operator.queue import ReconcileQueue
+from perdure_operator.tracker import Tracked, Tracker
+from perdure_operator.workflows import Standing, TemporalUnavailable, Workflows
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+_FIRST_POLL_SECONDS: Final = 0.1
+_LONGEST_POLL_SECONDS: Final = 5.0
+_POLLS_COUNTED: Final = 10
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long is waited before something counts as wrong, in seconds."""
+
+    lost_seconds: float = 15.0
+    """A workflow may close a moment before its last status arrives here."""
+    slow_end_seconds: float = 60.0
+    """A deleted object's workflow that has not ended by then is worth an Event."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What a reconciler works with."""
+
+    objects: TrainingJobs
+    workflows: Workflows
+    tracker: Tracker
+    queue: ReconcileQueue
+    metrics: Metrics
+    temporal_address: str
+    """For people, in messages."""
+    patience: Patience = Patience()
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+class Reconciler:
+    """Brings TrainingJobs and their workflows together."""
+
+    def __init__(self, services: Services) -> None:
+        self._objects = services.objects
+        self._workflows = services.workflows
+        self._tracker = services.tracker
+        self._metrics = services.metrics
+        self._address = services.temporal_address
+        self._patience = services.patience
+        self._now = services.now
+        self._waiting: set[str] = set()
+        self._queue = services.queue
+
+    def temporal_is_back(self) -> None:
+        """Has everything looked at that waited for Temporal."""
+        waiting, self._waiting = self._waiting, set()
+        for uid in waiting:
+            self._queue.add(uid)
+
+    async def reconcile(self, uid: str) -> None:
+        """Does what is to be done about one object.
+
+        Raises:
+            ClusterError: the API server is away or refuses.
+            RPCError: Temporal refuses what was asked about this object.
+        """
+        tracked = self._tracker.get(uid)
+        if tracked is None:
+            return
+        job = tracked.seen.job
+        with structlog.contextvars.bound_contextvars(
+            trainingjob=job.name, namespace=job.namespace, uid=uid, workflow_id=job.workflow_id
+        ):
+            try:
+                await self._reconcile(tracked)
+            except TemporalUnavailable:
+                self._waiting.add(uid)
+                await self._wait_for_temporal(tracked)
+                self._metrics.reconciles.labels(result="waiting_for_temporal").inc()
+            except Exception:
+                self._metrics.reconciles.labels(result="failed").inc()
+                raise
+
+    async def _reconcile(self, tracked: Tracked) -> None:
+        if tracked.gone:
+            await self._bury(tracked)
+            return
+        decision = decide(tracked.seen, started=tracked.started, now=self._now())
+        await self._carry_out(decision, tracked)
+        name = decision.value if isinstance(decision, Step) else type(decision).__name__.lower()
+        self._metrics.reconciles.labels(result=name).inc()
+
+    async def _carry_out(self, decision: Decision, tracked: Tracked) -> None:
+        match decision:
+            case Start(spec):
+                await self._start(tracked, spec)
+            case Reject(problem):
+                await self._publish_failed(tracked, answers.rejected(tracked.seen, problem, self._now()))
+            case Wait(until):
+                self._queue.add_after(tracked.seen.job.uid, (until - self._now()).total_seconds())
+            case Step.REST:
+                return
+            case Step.RELEASE:
+                await self._force_release(tracked)
+            case Step.END:
+                await self._end(tracked)
+            case Step.EXPIRE:
+                log.info("trainingjob_expired", ttl_seconds=tracked.seen.ttl_seconds)
+                await self._objects.delete(tracked.seen.job)
+            case Step.ACKNOWLEDGE:
+                await self._publish(tracked, answers.acknowledged(tracked.seen))
+            case _:
+                assert_never(decision)
+
+    # starting
+
+    async def _start(self, tracked: Tracked, spec: TrainingJobSpec) -> None:
+        if self._workflows.problem is not None:
+            # Not even the finalizer: what was never started can be deleted freely.
+            raise TemporalUnavailable(self._workflows.problem)
+        seen = await self._objects.hold(tracked.seen)
+        if seen is None:
+            return  # gone; its DELETED event tidies up
+        tracked.seen = seen
+        if not seen.held:
+            return  # deleted meanwhile, and free to go
+        if seen.waits_for_temporal:
+            await self._publish(tracked, answers.temporal_is_back(seen, self._now()))
+        if await self._workflows.start(TrainingInput(job=seen.job, spec=spec)):
+            self._note_started(tracked)
+        else:
+            await self._workflow_is_closed(tracked)
+
+    def _note_started(self, tracked: Tracked) -> None:
+        tracked.started_at = asyncio.get_running_loop().time()
+        tracked.closed_since = None
+        log.info("workflow_started")
+        if tracked.seen.created is not None and not tracked.seen.taken_up:
+            self._metrics.start_lag_seconds.observe((self._now() - tracked.seen.created).total_seconds())
+
+    # what went wrong with a workflow
+
+    async def _workflow_is_closed(self, tracked: Tracked) -> None:
+        """Its workflow has ended, but the object, as far as we know, does not say how."""
+        now = asyncio.get_running_loop().time()
+        if tracked.closed_since is None:
+            tracked.closed_since = now
+        patience = tracked.closed_since + self._patience.lost_seconds - now
+        if patience > 0:
+            self._queue.add_after(tracked.seen.job.uid, patience)
+            return
+        # What we have of the object may be old: never fail one on old news.
+        seen = await self._objects.read(tracked.seen.job)
+        if seen is None:
+            return
+        tracked.seen = seen
+        if seen.terminal or seen.deleting:
+            self._queue.add(seen.job.uid)
+            return
+        await self._publish_for_the_workflow(tracked)
+
+    async def _publish_for_the_workflow(self, tracked: Tracked) -> None:
+        seen = tracked.seen
+        standing = await self._workflows.standing(seen.job)
+        if standing.open or standing is Standing.MISSING:
+            tracked.closed_since = None
+            self._queue.add(seen.job.uid)
+            return
+        result = await self._last_word(seen, standing)
+        if result is not None:
+            log.warning("last_word_published_for_the_workflow")
+            await self._publish(tracked, answers.last_word(seen, result))
+            return
+        log.error("workflow_lost", standing=standing.value)
+        await self._publish_failed(tracked, answers.lost(seen, standing, self._now()))
+
+    async def _last_word(self, seen: Observation, standing: Standing) -> TrainingJobStatus | None:
+        if standing is not Standing.COMPLETED:
+            return None
+        result = await self._workflows.last_word(seen.job)
+        return result if result is not None and result.terminal else None
+
+    # deletion
+
+    async def _end(self, tracked: Tracked) -> None:
+        job = tracked.seen.job
+        standing = await self._workflows.standing(job)
+        if not standing.open:
+            await self._release(tracked, why=f"workflow {standing.value}")
+            return
+        now = asyncio.get_running_loop().time()
+        if tracked.cancelled_at is None:
+            await self._workflows.cancel(job)
+            tracked.cancelled_at = now
+            log.info("workflow_cancelled")
+        elif now - tracked.cancelled_at > self._patience.slow_end_seconds:
+            await self._tell_once(tracked, answers.note_slow_end(tracked.seen, int(self._patience.slow_end_seconds)))
+        self._queue.add_after(job.uid, min(_FIRST_POLL_SECONDS * 2**tracked.polls, _LONGEST_POLL_SECONDS))
+        tracked.polls = min(tracked.polls + 1, _POLLS_COUNTED)
+
+    async def _force_release(self, tracked: Tracked) -> None:
+        """Asked for by annotation: the workflow is told if that is possible, but not waited for."""
+        try:
+            await self._workflows.cancel(tracked.seen.job)
+        except TemporalUnavailable:
+            log.warning("workflow_not_told_of_forced_deletion")
+        await self._release(tracked, why="forced")
+
+    async def _release(self, tracked: Tracked, *, why: str) -> None:
+        await self._objects.release(tracked.seen)
+        tracked.released = True
+        if tracked.cancelled_at is not None:
+            waited = asyncio.get_running_loop().time() - tracked.cancelled_at
+            self._metrics.finalizer_wait_seconds.observe(waited)
+        log.info("finalizer_dropped", why=why)
+
+    async def _bury(self, tracked: Tracked) -> None:
+        """The object is gone. If our finalizer was taken off by others, its workflow has not heard of it yet."""
+        uid = tracked.seen.job.uid
+        if tracked.started and not tracked.released and not tracked.seen.terminal:
+            await self._workflows.cancel(tracked.seen.job)
+            log.warning("workflow_cancelled_after_its_object_was_gone")
+        self._tracker.drop(uid)
+        self._queue.forget(uid)
+        self._waiting.discard(uid)
+
+    # speaking
+
+    async def _wait_for_temporal(self, tracked: Tracked) -> None:
+        """Says once that the object waits; nothing else is to be done until Temporal is back."""
+        if tracked.gone or self._says_that_it_waits(tracked.seen):
+            return
+        # What a workflow has said meanwhile must not be overwritten with old news.
+        seen = await self._objects.read(tracked.seen.job)
+        if seen is None:
+            return
+        tracked.seen = seen
+        if seen.terminal and seen.deleting:
+            await self._release(tracked, why="its workflow has said its last word, and Temporal is away")
+        elif not seen.terminal:
+            status, note = self._waiting_answer(seen)
+            await self._publish(tracked, status)
+            await self._tell_once(tracked, note)
+
+    def _says_that_it_waits(self, seen: Observation) -> bool:
+        if not seen.waits_for_temporal:
+            return False
+        said = seen.condition(ConditionType.RECONCILING)
+        status, _ = self._waiting_answer(seen)
+        return said is not None and said.message == status["conditions"][0]["message"]
+
+    def _waiting_answer(self, seen: Observation) -> tuple[dict[str, Any], EventNote]:
+        if seen.deleting:
+            status = answers.deletion_waits_for_temporal(seen, self._address, self._now())
+            return status, answers.note_deletion_waits(seen, self._address)
+        return answers.waiting_for_temporal(seen, self._address, self._now()), answers.note_waiting(self._address)
+
+    async def _publish_failed(self, tracked: Tracked, status: dict[str, Any]) -> None:
+        if await self._publish(tracked, status) is Written.WRITTEN:
+            await self._tell_once(tracked, answers.note_failed(status))
+
+    async def _publish(self, tracked: Tracked, status: dict[str, Any]) -> Written:
+        written = await self._objects.publish(tracked.seen.job, status)
+        self._metrics.status_writes.labels(result=written.value).inc()
+        if written is Written.FINAL:
+            # It finished in the meantime; the watch brings the news.
+            log.info("status_was_final")
+        return written
+
+    async def _tell_once(self, tracked: Tracked, note: EventNote) -> None:
+        if note.message not in tracked.told:
+            await self._objects.tell(tracked.seen.job, note)
+            tracked.told.add(note.message)

@@ -1,0 +1,87 @@
+"""What an operator process is told by its environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from perdure_control.logs import LEVELS
+
+_PORTS: Final = range(1, 65536)
+
+
+class SettingsError(ValueError):
+    """An environment that no operator can run in; the message says what was found, expected, and what to do."""
+
+
+@dataclass(frozen=True)
+class ReceiverSettings:
+    """Where the progress receiver's certificate is kept, and what it is for."""
+
+    secret: str
+    """Name of the Secret, in the operator's own namespace."""
+    service: str
+    """Name of the Service that the certificate must be valid for."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Read once at start."""
+
+    temporal_address: str
+    temporal_namespace: str
+    log_level: str
+    http_port: int
+    namespace: str
+    """The operator's own."""
+    watched_namespaces: tuple[str, ...]
+    """Empty: all."""
+    receiver: ReceiverSettings | None
+    """None: the certificate is somebody else's business."""
+
+
+def settings_from(environment: Mapping[str, str]) -> Settings:
+    """The settings that an environment amounts to.
+
+    Raises:
+        SettingsError: a variable is missing or is not what it must be.
+    """
+    level = environment.get("PERDURE_LOG_LEVEL", "info")
+    if level not in LEVELS:
+        raise SettingsError(f'PERDURE_LOG_LEVEL is "{level}", expected one of {", ".join(LEVELS)}; set one of these')
+    return Settings(
+        temporal_address=_required(environment, "PERDURE_TEMPORAL_ADDRESS", "host:port of Temporal's frontend"),
+        temporal_namespace=environment.get("PERDURE_TEMPORAL_NAMESPACE") or "default",
+        log_level=level,
+        http_port=_port(environment.get("PERDURE_HTTP_PORT") or "8080"),
+        namespace=_required(environment, "PERDURE_NAMESPACE", "the namespace that the operator runs in"),
+        watched_namespaces=_list(environment.get("PERDURE_WATCH_NAMESPACES", "")),
+        receiver=_receiver(environment),
+    )
+
+
+def _required(environment: Mapping[str, str], name: str, meaning: str) -> str:
+    value = environment.get(name, "")
+    if not value:
+        raise SettingsError(f"{name} is not set, expected {meaning}; set it in the operator's Deployment")
+    return value
+
+
+def _port(text: str) -> int:
+    port = int(text) if text.isascii() and text.isdigit() else 0
+    if port not in _PORTS:
+        raise SettingsError(f'PERDURE_HTTP_PORT is "{text}", expected a port from 1 to 65535; set it to a free one')
+    return port
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(sorted({part.strip() for part in text.split(",") if part.strip()}))
+
+
+def _receiver(environment: Mapping[str, str]) -> ReceiverSettings | None:
+    secret = environment.get("PERDURE_PROGRESS_SECRET", "")
+    if not secret:
+        return None
+    service = _required(environment, "PERDURE_PROGRESS_SERVICE", "the Service in front of the progress receiver")
+    return ReceiverSettings(secret=secret, service=service)

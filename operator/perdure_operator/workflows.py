@@ -1,0 +1,282 @@
+"""The Temporal side: starting, cancelling and looking at the one workflow of a TrainingJob.
+
+TemporalError
+├── TemporalUnavailable   no answer, or none to us: the same call succeeds one day
+└── (RPCError)            what one call got for what it asked; let through
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from enum import Enum
+from typing import Final
+
+import structlog
+from pydantic import ValidationError
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RetryConfig, RPCError, RPCStatusCode
+
+from perdure_api import names
+from perdure_api.status import TrainingJobStatus
+from perdure_api.workflow import MEMO_TRAINING_JOB, JobRef, TrainingInput
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+_CALL_TIMEOUT: Final = timedelta(seconds=5)
+_RETRIES: Final = RetryConfig(max_retries=2, max_elapsed_time_millis=3000)
+"""Few: the queue tries again for ever, and a call that hangs holds one of its workers."""
+
+_PROBE_SECONDS: Final = 15.0
+_FIRST_RETRY_SECONDS: Final = 0.5
+_PAGE: Final = 1000
+
+_UNAVAILABLE: Final = frozenset(
+    {
+        RPCStatusCode.UNAVAILABLE,
+        RPCStatusCode.DEADLINE_EXCEEDED,
+        RPCStatusCode.CANCELLED,  # what a call's timeout becomes on its way through the SDK
+        RPCStatusCode.UNAUTHENTICATED,
+        RPCStatusCode.PERMISSION_DENIED,
+    }
+)
+"""Wrong credentials are among them: once they are put right, every job that waited goes on.
+
+Others (INTERNAL, RESOURCE_EXHAUSTED, …) may be about one call only: the queue tries that object again by itself.
+"""
+
+
+class TemporalUnavailable(Exception):
+    """Temporal gave no answer, or none to us."""
+
+
+class Standing(Enum):
+    """How a workflow stands."""
+
+    MISSING = "missing"
+    """Temporal knows none of this id: never started, or its history is past retention."""
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TERMINATED = "terminated"
+    TIMED_OUT = "timed out"
+
+    @property
+    def open(self) -> bool:
+        """Whether it still goes on."""
+        return self is Standing.RUNNING
+
+
+class Workflows:
+    """The workflows of TrainingJobs.
+
+    While Temporal is known to be away, every call fails at once: five thousand waiting objects must not keep the
+    queue's workers busy with timeouts. One probe finds out when it is back.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._problem: str | None = None
+        self._failed = asyncio.Event()
+
+    @property
+    def problem(self) -> str | None:
+        """Why Temporal cannot be used now; None when it can."""
+        return self._problem
+
+    async def start(self, request: TrainingInput) -> bool:
+        """Starts the workflow, or finds it running.
+
+        A second operator by accident, or this one after a restart, does no harm: the id is the object's, a running
+        workflow is used as it is, and one that ever ran is never started again.
+
+        Returns:
+            False when the workflow has ended already.
+
+        Raises:
+            TemporalUnavailable: no answer.
+        """
+        job = request.job
+        try:
+            async with self._answers():
+                await self._client.start_workflow(
+                    names.WORKFLOW_TYPE,
+                    request,
+                    id=job.workflow_id,
+                    task_queue=names.TASK_QUEUE_CPU,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    memo={MEMO_TRAINING_JOB: f"{job.namespace}/{job.name}"},
+                    rpc_timeout=_CALL_TIMEOUT,
+                )
+        except WorkflowAlreadyStartedError:
+            return False
+        return True
+
+    async def cancel(self, job: JobRef) -> None:
+        """Asks the workflow to clean up and end; that there is none is fine.
+
+        Raises:
+            TemporalUnavailable: no answer.
+        """
+        try:
+            async with self._answers():
+                await self._client.get_workflow_handle(job.workflow_id).cancel(rpc_timeout=_CALL_TIMEOUT)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+
+    async def standing(self, job: JobRef) -> Standing:
+        """How the workflow stands.
+
+        Raises:
+            TemporalUnavailable: no answer.
+        """
+        try:
+            async with self._answers():
+                handle = self._client.get_workflow_handle(job.workflow_id)
+                description = await handle.describe(rpc_timeout=_CALL_TIMEOUT)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return Standing.MISSING
+            raise
+        return _standing(description.status)
+
+    async def last_word(self, job: JobRef) -> TrainingJobStatus | None:
+        """The status that a completed workflow returned; None when it returned none that can be read.
+
+        Raises:
+            TemporalUnavailable: no answer.
+        """
+        handle = self._client.get_workflow_handle(job.workflow_id, result_type=dict)
+        try:
+            async with self._answers():
+                document = await handle.result(rpc_timeout=_CALL_TIMEOUT)
+            return TrainingJobStatus.from_wire(document) if isinstance(document, dict) else None
+        except (WorkflowFailureError, ValidationError):
+            return None
+
+    async def running_ids(self) -> set[str]:
+        """The ids of all running workflows of our type, from the visibility store: at most seconds old.
+
+        Raises:
+            TemporalUnavailable: no answer.
+        """
+        query = f"WorkflowType = '{names.WORKFLOW_TYPE}' AND ExecutionStatus = 'Running'"
+        async with self._answers():
+            listing = self._client.list_workflows(query, page_size=_PAGE, rpc_timeout=_CALL_TIMEOUT)
+            return {execution.id async for execution in listing}
+
+    async def probe(self, on_return: Callable[[], None]) -> None:
+        """Finds out for ever whether Temporal can be used: seldom while it can, ever more seldom while it cannot.
+
+        The pauses start over only after a quiet time: a frontend that answers probes but nothing else must not make
+        every waiting object try again each time.
+
+        Args:
+            on_return: Called each time that it can be used again.
+        """
+        retry_seconds = _FIRST_RETRY_SECONDS
+        await self._reachable()
+        while True:
+            if self._problem is not None:
+                await asyncio.sleep(retry_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+                retry_seconds = min(retry_seconds * 2, _PROBE_SECONDS)
+                if await self._reachable():
+                    log.info("temporal_is_back")
+                    on_return()
+            elif await self._quiet_for(_PROBE_SECONDS):
+                retry_seconds = _FIRST_RETRY_SECONDS
+                await self._reachable()
+
+    async def _quiet_for(self, seconds: float) -> bool:
+        """Whether no call failed for so long; returns with the first that does."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._failed.wait()
+        except TimeoutError:
+            return True
+        return False
+
+    async def _reachable(self) -> bool:
+        try:
+            async with self._answers(probe=True):
+                await self._client.workflow_service.describe_namespace(
+                    DescribeNamespaceRequest(namespace=self._client.namespace), timeout=_CALL_TIMEOUT
+                )
+        except TemporalUnavailable:
+            return False
+        except RPCError as error:
+            self._note(str(error))
+            return False
+        self._problem = None
+        self._failed.clear()
+        return True
+
+    @asynccontextmanager
+    async def _answers(self, *, probe: bool = False) -> AsyncIterator[None]:
+        """Tells what is wrong with Temporal from what is wrong with one call."""
+        if self._problem is not None and not probe:
+            raise TemporalUnavailable(self._problem)
+        try:
+            yield
+        except RPCError as error:
+            if error.status in _UNAVAILABLE or _no_such_namespace(error):
+                raise self._note(f"{error.status.name.lower()}: {error.message}") from error
+            raise
+        except RuntimeError as error:
+            # A lazy client's first connection fails with nothing more specific (sdk-python, bridge).
+            if "Failed client connect" in str(error):
+                raise self._note(str(error)) from error
+            raise
+
+    def _note(self, problem: str) -> TemporalUnavailable:
+        if self._problem is None:
+            log.warning("temporal_is_away", problem=problem)
+        self._problem = problem
+        self._failed.set()
+        return TemporalUnavailable(problem)
+
+
+def connect(address: str, namespace: str) -> Awaitable[Client]:
+    """A client that connects with its first call: Temporal need not be there yet."""
+    return Client.connect(
+        address,
+        namespace=namespace,
+        lazy=True,
+        data_converter=pydantic_data_converter,
+        retry_config=_RETRIES,
+        identity="perdure-operator",
+    )
+
+
+def _no_such_namespace(error: RPCError) -> bool:
+    return any(detail.Is(NamespaceNotFoundFailure.DESCRIPTOR) for detail in error.grpc_status.details)
+
+
+def _standing(status: WorkflowExecutionStatus | None) -> Standing:
+    match status:
+        case None | WorkflowExecutionStatus.RUNNING | WorkflowExecutionStatus.CONTINUED_AS_NEW:
+            return Standing.RUNNING
+        case WorkflowExecutionStatus.COMPLETED:
+            return Standing.COMPLETED
+        case WorkflowExecutionStatus.FAILED:
+            return Standing.FAILED
+        case WorkflowExecutionStatus.CANCELED:
+            return Standing.CANCELLED
+        case WorkflowExecutionStatus.TERMINATED:
+            return Standing.TERMINATED
+        case WorkflowExecutionStatus.TIMED_OUT:
+            return Standing.TIMED_OUT
+        case _:
+            # A status of a newer server (paused workflows are coming): not closed as far as we know.
+            return Standing.RUNNING
