@@ -1,0 +1,58 @@
+"""What a checkpoint says of itself: its commit, and the proof of its content."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+from perdure_api.model import TolerantModel
+
+FORMAT: Final = 1
+"""Raised when an older trainer could no longer read a checkpoint."""
+MANIFEST_NAME: Final = "manifest.json"
+MANIFEST_LIMIT_BYTES: Final = 2**20
+
+
+class FileEntry(TolerantModel):
+    """One payload file."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, name: str, content: bytes) -> FileEntry:
+        """The entry of a file's content."""
+        return cls(name=name, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+    def describes(self, content: bytes) -> bool:
+        """Whether the content is what was written."""
+        return self == FileEntry.of(self.name, content)
+
+
+class Manifest(TolerantModel):
+    """A checkpoint exists once this was written, which is done last."""
+
+    format: int = FORMAT
+    job_uid: str
+    attempt: int
+    step: int
+    time: str
+    """RFC 3339."""
+    files: list[FileEntry]
+    fingerprints: dict[str, str]
+    """`sha256:…` of what training depends on: `dataset`, `model`, `tokenizer`, `config`."""
+    recipe: dict[str, Any]
+    """The part of the spec that `config` is the fingerprint of."""
+
+
+def differences(found: dict[str, Any], expected: dict[str, Any], prefix: str = "") -> list[str]:
+    """Where two recipes differ, such as `lora.rank 8 instead of 16`."""
+    result: list[str] = []
+    for key in sorted(found.keys() | expected.keys()):
+        left, right = found.get(key), expected.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            result += differences(left, right, f"{prefix}{key}.")
+        elif left != right:
+            result.append(f"{prefix}{key} {left} instead of {right}")
+    return result

@@ -1,0 +1,207 @@
+"""The checkpoints of a run, in a store.
+
+    <run>/attempts/<n>/started.json
+    <run>/attempts/<n>/checkpoints/step-00000500-<8 random>/{payload files, manifest.json}
+    <run>/attempts/<n>/checkpoints/latest.json
+
+The manifest is written last, and only if it is not there: it is the commit. Each writer has folders of its own, so
+that two of them can never mix their files. Loading trusts nothing: every byte is hashed first.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+from pydantic import ValidationError
+
+from perdure_api.pod import CheckpointRef
+from perdure_api.uri import StoreUri
+from perdure_data.errors import AlreadyExists, NotFound
+from perdure_data.stores import Stores
+from perdure_trainer.checkpoints.manifest import (
+    FORMAT,
+    MANIFEST_LIMIT_BYTES,
+    MANIFEST_NAME,
+    FileEntry,
+    Manifest,
+    differences,
+)
+from perdure_trainer.checkpoints.payload import PayloadError, files_of, snapshot_of
+from perdure_trainer.failures import ConfigError, Fenced
+from perdure_trainer.settings import Settings
+from perdure_trainer.state import Snapshot
+
+_log = structlog.get_logger()
+_MANIFEST_PATH: Final = re.compile(r"/attempts/(\d+)/checkpoints/step-(\d+)-\w+/manifest\.json$")
+_LATEST_NAME: Final = "latest.json"
+
+
+class BrokenCheckpoint(Exception):
+    """A checkpoint that cannot be trusted; the message says why, and the next older one is tried."""
+
+
+@dataclass(frozen=True, order=True)
+class Committed:
+    """A checkpoint that has a manifest."""
+
+    step: int
+    attempt: int
+    folder: StoreUri
+
+
+def committed(paths: Iterable[StoreUri]) -> list[Committed]:
+    """The checkpoints among the objects of a run; newest step first, of one step the newest attempt first."""
+    found = []
+    for path in paths:
+        if match := _MANIFEST_PATH.search(path.path):
+            folder = StoreUri(path.scheme, path.bucket, path.path.removesuffix(f"/{MANIFEST_NAME}"))
+            found.append(Committed(step=int(match[2]), attempt=int(match[1]), folder=folder))
+    return sorted(found, key=lambda each: (each.step, each.attempt, str(each.folder)), reverse=True)
+
+
+def expendable(checkpoints: list[Committed], attempt: int, keep: int) -> list[Committed]:
+    """What may be deleted when this attempt has just committed.
+
+    Its own checkpoints beyond the newest `keep`, and those of earlier attempts once it has `keep` of its own: one of
+    an earlier attempt may be of a later step and broken, which is why this attempt began where it did.
+    """
+    own = [each for each in checkpoints if each.attempt == attempt]
+    earlier = [each for each in checkpoints if each.attempt < attempt]
+    return own[keep:] + (earlier if len(own) >= keep else [])
+
+
+@dataclass(frozen=True)
+class Repository:
+    """The checkpoints of one run as one attempt sees them. Methods may be called from any thread."""
+
+    stores: Stores
+    settings: Settings
+    fingerprints: dict[str, str]
+
+    def claim(self) -> None:
+        """Leaves this attempt's first trace, by which earlier ones that still run somewhere see that they are over.
+
+        Raises:
+            Fenced: a newer attempt has done so already.
+        """
+        self.refuse_if_fenced()
+        self.stores.put(self.settings.attempt_uri.child("started.json"), f'{{"time": "{_now()}"}}\n'.encode())
+
+    def save(self, snapshot: Snapshot) -> CheckpointRef:
+        """Writes and commits a checkpoint.
+
+        Raises:
+            Fenced: a newer attempt has begun.
+            StoreError: it could not be written; nothing was committed.
+        """
+        own = self.settings.attempt_uri.child("checkpoints")
+        folder = own.child(f"step-{snapshot.position.step:08}-{secrets.token_hex(4)}")
+        files = files_of(snapshot)
+        for name, content in files.items():
+            self.stores.put(folder.child(name), content)
+        self.refuse_if_fenced()
+        manifest = Manifest(
+            job_uid=self.settings.job_uid,
+            attempt=self.settings.attempt,
+            step=snapshot.position.step,
+            time=_now(),
+            files=[FileEntry.of(name, content) for name, content in files.items()],
+            fingerprints=self.fingerprints,
+            recipe=self.settings.recipe,
+        )
+        self._commit(folder, manifest)
+        reference = CheckpointRef(uri=str(folder), step=manifest.step, time=manifest.time)
+        self.stores.put(own.child(_LATEST_NAME), reference.model_dump_json().encode())
+        return reference
+
+    def refuse_if_fenced(self) -> None:
+        """Raises Fenced when a newer attempt has left any trace in the run's folder."""
+        _, folders = self.stores.children(self.settings.run_uri.child("attempts"))
+        names = (folder.path.rstrip("/").rpartition("/")[2] for folder in folders)
+        newest = max((int(name) for name in names if name.isdigit()), default=0)
+        if newest > self.settings.attempt:
+            raise Fenced(f"attempt {newest} has taken over; attempt {self.settings.attempt} ends without a trace")
+
+    def load_newest(self) -> tuple[Committed, Snapshot] | None:
+        """The newest checkpoint of this run that proves whole; None when there is none.
+
+        Raises:
+            ConfigError: it is whole, but of another model, dataset or recipe.
+            Unavailable: the store is away; try again later.
+        """
+        objects = self.stores.list_objects(self.settings.run_uri.child("attempts"))
+        for each in committed(info.uri for info in objects):
+            if each.attempt > self.settings.attempt:
+                continue
+            try:
+                return each, self._load(each)
+            except BrokenCheckpoint as error:
+                _log.warning("checkpoint_broken", uri=str(each.folder), step=each.step, message=str(error))
+        return None
+
+    def prune(self) -> None:
+        """Deletes the checkpoints that are no longer needed, manifests first: half a checkpoint must not look whole."""
+        objects = self.stores.list_objects(self.settings.run_uri.child("attempts"))
+        keep = self.settings.checkpoint.keep
+        for each in expendable(committed(info.uri for info in objects), self.settings.attempt, keep):
+            self.stores.delete(each.folder.child(MANIFEST_NAME))
+            for info in objects:
+                if info.uri.path.startswith(f"{each.folder.path}/") and not info.uri.path.endswith(MANIFEST_NAME):
+                    self.stores.delete(info.uri)
+
+    def _commit(self, folder: StoreUri, manifest: Manifest) -> None:
+        uri = folder.child(MANIFEST_NAME)
+        try:
+            self.stores.put_if_absent(uri, manifest.model_dump_json(by_alias=True).encode())
+        except AlreadyExists:
+            # The folder is ours alone: the store had written it, and only its answer got lost before a retry.
+            return
+
+    def _load(self, checkpoint: Committed) -> Snapshot:
+        manifest = self._manifest(checkpoint)
+        if manifest.format > FORMAT:
+            raise BrokenCheckpoint(f"format {manifest.format} is of a newer trainer; this one reads up to {FORMAT}")
+        self._refuse_if_foreign(checkpoint, manifest)
+        files = {}
+        for entry in manifest.files:
+            try:
+                files[entry.name] = self.stores.read(checkpoint.folder.child(entry.name), limit_bytes=entry.size_bytes)
+            except NotFound as error:
+                raise BrokenCheckpoint(f"{entry.name} is missing") from error
+            if not entry.describes(files[entry.name]):
+                raise BrokenCheckpoint(
+                    f"{entry.name} is not what was written ({len(files[entry.name])} of {entry.size_bytes} bytes, or "
+                    "another hash)"
+                )
+        try:
+            return snapshot_of(files)
+        except PayloadError as error:
+            raise BrokenCheckpoint(str(error)) from error
+
+    def _manifest(self, checkpoint: Committed) -> Manifest:
+        content = self.stores.read(checkpoint.folder.child(MANIFEST_NAME), limit_bytes=MANIFEST_LIMIT_BYTES)
+        try:
+            return Manifest.model_validate_json(content)
+        except ValidationError as error:
+            raise BrokenCheckpoint(f"{MANIFEST_NAME} is unreadable ({error.error_count()} problems)") from error
+
+    def _refuse_if_foreign(self, checkpoint: Committed, manifest: Manifest) -> None:
+        other = sorted(name for name, value in self.fingerprints.items() if manifest.fingerprints.get(name) != value)
+        if not other:
+            return
+        changes = "; ".join(differences(manifest.recipe, self.settings.recipe)) if "config" in other else ""
+        raise ConfigError(
+            f"checkpoint {checkpoint.folder} was made with another {' and '.join(other)}"
+            f"{f' ({changes})' if changes else ''}; a run cannot change its course. Start a new TrainingJob, or write "
+            "to another output"
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

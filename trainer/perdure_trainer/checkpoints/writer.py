@@ -1,0 +1,83 @@
+"""Saves in the background: the training thread only hands over a snapshot."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from perdure_data.errors import StoreError
+
+if TYPE_CHECKING:
+    from perdure_api.pod import CheckpointRef
+    from perdure_trainer.checkpoints.repository import Repository
+    from perdure_trainer.state import Snapshot
+
+_log = structlog.get_logger()
+
+
+RETRY_SECONDS: Final = 5.0
+"""A failed save is taken again after this time, from the state as it is then."""
+
+
+class CheckpointWriter:
+    """At most one save at a time. A save that fails is told and counted, and never stops training."""
+
+    def __init__(self, repository: Repository, from_step: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._repository = repository
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._running: Future[CheckpointRef] | None = None
+        self._committed_step = from_step
+        self._rest_until = -math.inf
+        self.step = from_step
+        """The newest step that is saved, or is about to be."""
+        self.newest: CheckpointRef | None = None
+        """The newest checkpoint that this attempt committed."""
+        self.failures = 0
+        """Saves that failed, in a row."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether a save may begin: none is under way, and none has just failed."""
+        return self._running is None and self._clock() >= self._rest_until
+
+    def submit(self, snapshot: Snapshot) -> None:
+        """Begins a save. The one before must have been collected."""
+        self.step = snapshot.position.step
+        self._running = self._pool.submit(self._save, snapshot)
+
+    def collect(self, timeout_seconds: float | None = 0) -> bool:
+        """Takes note of how the save under way has ended; whether none is under way any more.
+
+        Raises:
+            Fenced: a newer attempt has begun.
+        """
+        if self._running is None:
+            return True
+        try:
+            self.newest = self._running.result(timeout_seconds)
+            self._committed_step, self.failures = self.newest.step, 0
+        except FutureTimeoutError:
+            return False
+        except StoreError as error:
+            self.failures += 1
+            self.step = self._committed_step
+            self._rest_until = self._clock() + RETRY_SECONDS
+            _log.warning("checkpoint_failed", message=str(error), failures=self.failures)
+        self._running = None
+        return True
+
+    def _save(self, snapshot: Snapshot) -> CheckpointRef:
+        reference = self._repository.save(snapshot)
+        _log.info("checkpoint_committed", uri=reference.uri, step=reference.step)
+        try:
+            self._repository.prune()
+        except StoreError as error:
+            _log.warning("checkpoints_not_pruned", message=str(error))
+        return reference

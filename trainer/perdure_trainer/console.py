@@ -1,0 +1,68 @@
+"""What people see: JSON lines in a pod, one line that stands still on a terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from typing import TYPE_CHECKING, Final, TextIO
+
+import structlog
+
+if TYPE_CHECKING:
+    from perdure_trainer.loop import StepReport
+
+QUIET_LIBRARIES: Final = ("transformers", "peft", "huggingface_hub", "accelerate", "torch")
+_BAR_CHARACTERS: Final = 24
+
+
+def configure(stream: TextIO, **context: object) -> None:
+    """Logs events with fields to a stream: for people on a terminal, as JSON elsewhere."""
+    people = stream.isatty()
+    renderer = structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(**({} if people else context))
+
+
+def quieten_libraries() -> None:
+    """Lets the libraries below only speak of what went wrong: the events are ours."""
+    warnings.simplefilter("ignore")
+    for name in QUIET_LIBRARIES:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class ProgressLine:
+    """Progress on a terminal, in place; nothing where the stream is none."""
+
+    def __init__(self, stream: TextIO = sys.stdout) -> None:
+        self._stream = stream
+        self._shown = stream.isatty()
+
+    def show(self, report: StepReport, eta_seconds: int) -> None:
+        """Shows one step, in place of the one before."""
+        if self._shown:
+            end = "\n" if report.position.step == report.total_steps else ""
+            self._stream.write(f"\r\x1b[2K{progress_line(report, eta_seconds)}{end}")
+            self._stream.flush()
+
+
+def progress_line(report: StepReport, eta_seconds: int) -> str:
+    """One line that says how far training is and how it goes."""
+    step, total = report.position.step, report.total_steps
+    filled = step * _BAR_CHARACTERS // total
+    bar = "█" * filled + "░" * (_BAR_CHARACTERS - filled)
+    minutes, seconds = divmod(eta_seconds, 60)
+    return (
+        f"{bar} {step}/{total}  loss {report.loss:.4f}  lr {report.learning_rate:.2e}  "
+        f"{report.labels_per_second:.0f} tokens/s  {minutes}:{seconds:02} left"
+    )

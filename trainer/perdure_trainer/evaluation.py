@@ -1,0 +1,55 @@
+"""How good a model is on what it was never trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+if TYPE_CHECKING:
+    from perdure_trainer.models.contract import Samples, TrainableModel
+    from perdure_trainer.stopping import StopSignal
+
+SAMPLES_LIMIT: Final = 2048
+"""More than so many samples tell nothing new about a mean, and cost minutes."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A measurement."""
+
+    metrics: dict[str, float]
+    samples: int
+    labels: int
+
+
+def evaluate(model: TrainableModel, samples: Samples, batch_size: int, stop: StopSignal) -> Evaluation:
+    """The mean loss over held-out samples, each label weighing the same, and what follows from it.
+
+    Of more than SAMPLES_LIMIT samples, that many are taken at even distances: always the same ones.
+
+    Raises:
+        Stopped: the end was asked for.
+    """
+    chosen = spread(len(samples), SAMPLES_LIMIT)
+    was_training = model.module.training
+    model.module.eval()
+    total, labels = 0.0, 0
+    try:
+        with torch.no_grad():
+            for start in range(0, len(chosen), batch_size):
+                stop.raise_if_requested()
+                batch = samples.batch(chosen[start : start + batch_size])
+                total += model.loss(batch.to(model.device)).item()
+                labels += batch.labels
+    finally:
+        model.module.train(was_training)
+    return Evaluation(model.metrics(total / labels), len(chosen), labels)
+
+
+def spread(count: int, limit: int) -> list[int]:
+    """At most `limit` of the numbers below `count`, at even distances."""
+    if count <= limit:
+        return list(range(count))
+    return [place * count // limit for place in range(limit)]

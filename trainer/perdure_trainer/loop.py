@@ -1,0 +1,171 @@
+"""The training loop: gradients, steps, saves, and ends."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import torch
+
+from perdure_trainer import state
+from perdure_trainer.failures import Diverged
+from perdure_trainer.schedule import learning_rate
+from perdure_trainer.state import Position, Randomness
+
+if TYPE_CHECKING:
+    from perdure_api.spec import CheckpointSpec, TrainingSpec
+    from perdure_trainer.checkpoints.writer import CheckpointWriter
+    from perdure_trainer.data.order import Order
+    from perdure_trainer.models.contract import Samples, TrainableModel
+    from perdure_trainer.stopping import StopSignal
+
+_log = structlog.get_logger()
+
+LAST_SAVE_SECONDS: Final = 20.0
+"""What the last save may take after SIGTERM: the kubelet kills 30 s after it, and a micro-step came before."""
+LAST_SAVE_TRIES: Final = 3
+_LOSS_MEMORY: Final = 0.9
+"""Weight of the past in the moving average of the loss."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one optimizer step was like."""
+
+    position: Position
+    total_steps: int
+    loss: float
+    """Mean over the labels of the step."""
+    learning_rate: float
+    gradient_norm: float
+    labels_per_second: float
+
+
+@dataclass
+class Wishes:
+    """What others ask of the loop; set from any thread, looked at after each step."""
+
+    checkpoint: bool = False
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything that a run of the loop needs."""
+
+    model: TrainableModel
+    optimizer: torch.optim.Optimizer
+    samples: Samples
+    order: Order
+    spec: TrainingSpec
+    checkpoint: CheckpointSpec
+    total_steps: int
+    writer: CheckpointWriter
+    stop: StopSignal
+    wishes: Wishes
+    on_step: Callable[[StepReport], None]
+    clock: Callable[[], float] = time.monotonic
+
+    def run(self, position: Position) -> Position:
+        """Trains from a position to the last step, which is saved too; the end position.
+
+        Raises:
+            Stopped: the end was asked for; the last whole step is saved.
+            Diverged: the loss is no longer a number; nothing of that step is saved.
+            Fenced: a newer attempt has begun.
+        """
+        self.model.module.train()
+        saved_at = self.clock()
+        while position.step < self.total_steps:
+            begun = self.clock()
+            report = self._step(position, begun)
+            if report is None:
+                self._save_last(position, LAST_SAVE_SECONDS)
+                self.stop.raise_if_requested()
+                continue
+            position = report.position
+            self.on_step(report)
+            self.writer.collect()
+            if self._save_is_due(position.step, self.clock() - saved_at):
+                self.writer.submit(state.take(self.model.module, self.optimizer, position))
+                saved_at = self.clock()
+                self.wishes.checkpoint = False
+        self._save_last(position, timeout_seconds=None)
+        return position
+
+    def _step(self, position: Position, begun: float) -> StepReport | None:
+        """One optimizer step; None, with everything as it was, when the end was asked for in its midst."""
+        size = self.spec.batch_size
+        batches = [
+            self.samples.batch(self.order.indices(position.samples + number * size, size))
+            for number in range(self.spec.gradient_accumulation_steps)
+        ]
+        labels = sum(batch.labels for batch in batches)
+        randomness = Randomness.now()
+        total = torch.zeros((), device=self.model.device)
+        for batch in batches:
+            if self.stop.requested:
+                self.optimizer.zero_grad(set_to_none=True)
+                randomness.restore()
+                return None
+            loss = self.model.loss(batch.to(self.model.device)) / labels
+            loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+            total += loss.detach()
+        norm = self._clipped_norm()
+        mean_loss = total.item()
+        self._refuse_if_diverged(position.step + 1, mean_loss, norm)
+        rate = learning_rate(self.spec, position.step, self.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        seconds = self.clock() - begun
+        return StepReport(
+            position=_after(position, self.spec, labels, mean_loss, seconds),
+            total_steps=self.total_steps,
+            loss=mean_loss,
+            learning_rate=rate,
+            gradient_norm=norm,
+            labels_per_second=labels / max(seconds, 1e-9),
+        )
+
+    def _clipped_norm(self) -> float:
+        """The norm of all gradients, which are scaled down to maxGradNorm where it is larger."""
+        parameters = [parameter for _, parameter in state.trainable(self.model.module)]
+        limit = self.spec.max_grad_norm or math.inf
+        return float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+
+    def _refuse_if_diverged(self, step: int, loss: float, norm: float) -> None:
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        self.writer.collect(timeout_seconds=LAST_SAVE_SECONDS)
+        newest = self.writer.newest
+        last = f"the last good checkpoint is {newest.uri}" if newest else "there is no checkpoint of this attempt"
+        what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradients' norm is {norm}"
+        raise Diverged(f"{what} at step {step}; {last}. Lower training.learningRate, or raise warmupSteps")
+
+    def _save_is_due(self, step: int, seconds: float) -> bool:
+        every_steps, every_seconds = self.checkpoint.every_steps, self.checkpoint.every_seconds
+        due = step - self.writer.step >= every_steps or (every_seconds is not None and seconds >= every_seconds)
+        return (due or self.wishes.checkpoint) and self.writer.ready
+
+    def _save_last(self, position: Position, timeout_seconds: float | None) -> None:
+        deadline = math.inf if timeout_seconds is None else self.clock() + timeout_seconds
+        while self.writer.collect(timeout_seconds) and self.writer.step < position.step:
+            if self.clock() > deadline or self.writer.failures >= LAST_SAVE_TRIES:
+                return
+            self.writer.submit(state.take(self.model.module, self.optimizer, position))
+
+
+def _after(position: Position, spec: TrainingSpec, labels: int, loss: float, seconds: float) -> Position:
+    past = loss if position.train_loss is None else position.train_loss
+    return Position(
+        step=position.step + 1,
+        samples=position.samples + spec.batch_size * spec.gradient_accumulation_steps,
+        labels=position.labels + labels,
+        train_loss=_LOSS_MEMORY * past + (1 - _LOSS_MEMORY) * loss,
+        seconds=position.seconds + seconds,
+    )

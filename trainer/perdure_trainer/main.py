@@ -1,0 +1,104 @@
+"""The edge of the process: arguments in, exit code and last words out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import structlog
+
+from perdure_api.exit_codes import ExitCode
+from perdure_api.pod import Env, TerminationMessage
+from perdure_data.stores import Stores
+from perdure_trainer import console, machine, termination
+from perdure_trainer.failures import Stopped, TrainerError, UsageError, failure_of
+from perdure_trainer.patience import Patience
+from perdure_trainer.settings import Settings, from_environment, from_file
+from perdure_trainer.stopping import StopSignal
+
+_log = structlog.get_logger()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one attempt to its end.
+
+    Returns:
+        The exit code; every failure is one sentence in the log and in the termination message.
+    """
+    console.configure(sys.stderr, job=os.environ.get(Env.JOB_NAME, ""), attempt=os.environ.get(Env.ATTEMPT, "1"))
+    try:
+        options = _parser().parse_args(arguments)
+    except UsageError as error:
+        _log.error("run_ended", exit_code=int(error.exit_code), message=str(error))  # noqa: TRY400 - a sentence is enough
+        termination.leave(TerminationMessage(message=str(error)))
+        return error.exit_code
+    stop = StopSignal()
+    stop.install()
+    code, last_words = _run(options, stop)
+    termination.leave(last_words, options.termination_log)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Leaves with our exit code, not with argparse's own 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m perdure_trainer",
+        description="Trains a LoRA adapter. In a pod everything comes from the environment; on a laptop give --spec.",
+    )
+    parser.add_argument("--spec", type=Path, help="YAML of a TrainingJob to run here, without a cluster")
+    parser.add_argument("--output-dir", type=Path, help="with --spec: folder to write to, instead of spec.output.uri")
+    parser.add_argument(
+        "--termination-log", type=Path, default=termination.DEFAULT_PATH, help="file for the last words (%(default)s)"
+    )
+    return parser
+
+
+def _run(options: argparse.Namespace, stop: StopSignal) -> tuple[ExitCode, TerminationMessage]:
+    run = None
+    try:
+        settings = _settings(options)
+        machine.prepare_environment(os.environ, settings.scratch)
+        console.quieten_libraries()
+        # Not earlier: torch reads the environment when it is imported, and takes seconds.
+        from perdure_trainer.run import Run  # noqa: PLC0415
+
+        run = Run(settings, Stores(), stop, Patience())
+        last_words = run.finish()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it ends here as a sentence and an exit code
+        failure = failure_of(error)
+        if stop.requested and type(failure) is TrainerError:
+            failure = Stopped(stop.because)  # a library turned our exception into one of its own
+        foreseen = type(failure) is not TrainerError
+        _log.error("run_ended", exit_code=int(failure.exit_code), message=str(failure), exc_info=not foreseen)
+        return failure.exit_code, run.last_words(str(failure)) if run else TerminationMessage(message=str(failure))
+    else:
+        _log.info("run_finished", message=last_words.message)
+        return ExitCode.OK, last_words
+    finally:
+        if run:
+            run.close()
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    if options.spec is None:
+        return from_environment(os.environ)
+    settings = from_file(options.spec, options.output_dir, os.environ)
+    return replace(settings, attempt=_next_attempt(settings))
+
+
+def _next_attempt(settings: Settings) -> int:
+    """Without a control plane, each start is an attempt of its own, which goes on where the last one ended."""
+    _, folders = Stores().children(settings.run_uri.child("attempts"))
+    names = (folder.path.rstrip("/").rpartition("/")[2] for folder in folders)
+    return 1 + max((int(name) for name in names if name.isdigit()), default=0)

@@ -1,0 +1,196 @@
+"""Causal language models through transformers and peft: a Hugging Face folder, or one GGUF file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Final, Self
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.pytorch_utils import Conv1D
+
+from perdure_api.spec import LoraSpec, Precision, TrainingSpec
+from perdure_data.datasets import Passage
+from perdure_data.models import ModelLayout
+from perdure_trainer.data.tokens import IGNORED, TokenBatch, TokenRow, Windows, tokenize
+from perdure_trainer.failures import ConfigError, DataError
+from perdure_trainer.models.contract import Corpus, ModelFolder, TrainableModel
+
+_MODULES_SHOWN: Final = 20
+_PERPLEXITY_LIMIT: Final = 1e30
+"""exp() of a larger loss says nothing more, and would overflow."""
+
+
+class CausalLm(TrainableModel):
+    """A causal language model, its tokenizer and a LoRA adapter."""
+
+    module: PeftModel
+
+    def __init__(self, module: PeftModel, tokenizer: Any, folder: ModelFolder, sequence_length: int) -> None:
+        self.module = module
+        self.device = next(module.parameters()).device
+        self.fingerprints = {"model": folder.fingerprint, "tokenizer": _fingerprint(tokenizer)}
+        self._tokenizer = tokenizer
+        self._sequence_length = sequence_length
+
+    @classmethod
+    def load(cls, folder: ModelFolder, lora: LoraSpec, training: TrainingSpec) -> Self:
+        """See the contract."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        source = _source(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder.path, **source)
+        base: Any = AutoModelForCausalLM.from_pretrained(
+            folder.path, dtype=_dtype(training.precision, device), **source
+        )
+        base.config.use_cache = False
+        _check_sequence_length(base, training.sequence_length)
+        _check_vocabulary(base, tokenizer)
+        return cls(_adapted(base.to(device), lora, training.seed), tokenizer, folder, training.sequence_length)
+
+    def corpus(self, training: Iterable[Passage], held_out: Iterable[Passage] | float) -> Corpus:
+        """See the contract."""
+        row = self._tokenize(training)
+        if isinstance(held_out, float | int):
+            kept, rest = row.split(held_out)
+        else:
+            kept, rest = row, self._tokenize(held_out)
+        for part, what in ((kept, "to train on"), (rest, "to hold out")):
+            if len(part.tokens) < 2:  # noqa: PLR2004 - one to read, one to predict
+                raise DataError(
+                    f"the dataset has {len(part.tokens)} tokens {what} ({len(row.tokens)} in all); at least 2 are "
+                    "needed. Use more data, or give dataset.evalUri"
+                )
+        return Corpus(Windows(kept, self._sequence_length), Windows(rest, self._sequence_length))
+
+    def loss(self, batch: TokenBatch) -> Tensor:
+        """See the contract.
+
+        Padding stands behind the text and no token looks ahead, so no attention mask is needed.
+        """
+        logits = self.module(input_ids=batch.inputs, use_cache=False).logits
+        return nn.functional.cross_entropy(
+            logits.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+
+    def without_adapter(self) -> AbstractContextManager[None]:
+        """See the contract."""
+        context: AbstractContextManager[None] = self.module.disable_adapter()
+        return context
+
+    def metrics(self, mean_loss: float) -> dict[str, float]:
+        """See the contract."""
+        return {
+            "eval_loss": mean_loss,
+            "perplexity": min(_PERPLEXITY_LIMIT, math.exp(min(mean_loss, math.log(_PERPLEXITY_LIMIT)))),
+        }
+
+    def save_adapter(self, folder: Path, base_uri: str) -> None:
+        """See the contract."""
+        self.module.peft_config["default"].base_model_name_or_path = base_uri
+        # "auto" would ask the hub whether the vocabulary has grown; the embeddings are frozen here.
+        self.module.save_pretrained(str(folder), save_embedding_layers=False)
+
+    def _tokenize(self, passages: Iterable[Passage]) -> TokenRow:
+        def encode(texts: list[str]) -> list[list[int]]:
+            encoded: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
+            return encoded
+
+        return tokenize(passages, encode, self._tokenizer.eos_token_id)
+
+
+def _source(folder: ModelFolder) -> dict[str, str]:
+    if folder.report.layout is ModelLayout.HUGGING_FACE:
+        return {}
+    names = (info.uri.path.rpartition("/")[2] for info in folder.report.files)
+    return {"gguf_file": next(name for name in names if name.endswith(".gguf"))}
+
+
+def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    match precision:
+        case Precision.FLOAT32:
+            return torch.float32
+        case Precision.BFLOAT16:
+            return torch.bfloat16
+        case Precision.AUTO:
+            capable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+            return torch.bfloat16 if capable else torch.float32
+
+
+def _check_sequence_length(base: Any, sequence_length: int) -> None:
+    limit = getattr(base.config, "max_position_embeddings", None)
+    if limit is not None and sequence_length > limit:
+        raise ConfigError(
+            f"training.sequenceLength is {sequence_length}, but this model reads at most {limit} tokens; lower it"
+        )
+
+
+def _check_vocabulary(base: Any, tokenizer: Any) -> None:
+    rows, words = base.get_input_embeddings().num_embeddings, len(tokenizer)
+    if tokenizer.eos_token_id is None:
+        raise ConfigError("the tokenizer has no end-of-text token (eos_token); add one to tokenizer_config.json")
+    if words > rows:
+        raise ConfigError(
+            f"the tokenizer knows {words} tokens, but the model has embeddings for {rows} only; they do not belong "
+            "together. Upload the tokenizer that came with the model"
+        )
+
+
+def _adapted(base: Any, lora: LoraSpec, seed: int) -> PeftModel:
+    chosen = _chosen(_adaptable(base), lora.target_modules)
+    for name, module in chosen.items():
+        if lora.rank > min(module.weight.shape):
+            raise ConfigError(
+                f"lora.rank is {lora.rank}, but layer {name} is {' x '.join(map(str, module.weight.shape))}: its "
+                f"update would be larger than itself. Use a rank of at most {_largest_rank(chosen)}"
+            )
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=int(lora.alpha) if lora.alpha.is_integer() else lora.alpha,  # type: ignore[arg-type] # any number
+        lora_dropout=lora.dropout,
+        target_modules=sorted({_last_name(name) for name in chosen}),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(base, config)
+
+
+def _adaptable(base: Any) -> dict[str, nn.Linear | Conv1D]:
+    """Every linear layer by its name, but for the output head and what shares its last name."""
+    head = base.get_output_embeddings()
+    linear = {name: module for name, module in base.named_modules() if isinstance(module, nn.Linear | Conv1D)}
+    heads = {_last_name(name) for name, module in linear.items() if module is head}
+    return {name: module for name, module in linear.items() if _last_name(name) not in heads}
+
+
+def _chosen(adaptable: dict[str, nn.Linear | Conv1D], wanted: list[str]) -> dict[str, nn.Linear | Conv1D]:
+    names = sorted({_last_name(name) for name in adaptable})
+    if unknown := sorted(set(wanted) - set(names)):
+        raise ConfigError(
+            f"lora.targetModules names {', '.join(unknown)}, which this model does not have; it has "
+            f"{', '.join(names[:_MODULES_SHOWN]) or 'no linear layers'}"
+        )
+    chosen = {name: module for name, module in adaptable.items() if not wanted or _last_name(name) in wanted}
+    if not chosen:
+        raise ConfigError("the model has no linear layers that an adapter could be put on; use another model")
+    return chosen
+
+
+def _last_name(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _largest_rank(chosen: dict[str, nn.Linear | Conv1D]) -> int:
+    return min(min(module.weight.shape) for module in chosen.values())
+
+
+def _fingerprint(tokenizer: Any) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

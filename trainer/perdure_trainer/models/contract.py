@@ -1,0 +1,103 @@
+"""What the loop knows of a model: this, and nothing else.
+
+A kind of model is one file with one class that fulfils this contract, named in `models/__init__.py`. The loop, the
+checkpoints, the evaluation and the result never look inside.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from perdure_api.spec import LoraSpec, TrainingSpec
+from perdure_data.datasets import Passage
+from perdure_data.models import ModelReport
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A base model on this machine."""
+
+    path: Path
+    report: ModelReport
+    fingerprint: str
+    """`sha256:…` over configuration, tokenizer and weights."""
+
+
+class Batch(Protocol):
+    """Some samples, as one micro-batch."""
+
+    @property
+    def labels(self) -> int:
+        """How many predictions its loss is a sum of."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+
+
+class Samples(Protocol):
+    """What can be trained on or evaluated, by number."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The samples of those numbers; the same numbers give the same batch, on every machine."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A dataset, ready to be trained on."""
+
+    training: Samples
+    held_out: Samples
+
+
+class TrainableModel(ABC):
+    """A base model with an adapter on it."""
+
+    module: nn.Module
+    """Only the adapter's parameters require gradients."""
+    device: torch.device
+    fingerprints: dict[str, str]
+    """`sha256:…` of what the model brings along: `model`, `tokenizer`, …"""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: ModelFolder, lora: LoraSpec, training: TrainingSpec) -> Self:
+        """The model of a folder with a fresh adapter, initialised from training.seed.
+
+        Raises:
+            ConfigError: the spec does not fit this model.
+        """
+
+    @abstractmethod
+    def corpus(self, training: Iterable[Passage], held_out: Iterable[Passage] | float) -> Corpus:
+        """The samples of a dataset; with a number, that share of it is held out.
+
+        Raises:
+            DataError: too little to train on, or to hold out.
+        """
+
+    @abstractmethod
+    def loss(self, batch: Any) -> Tensor:
+        """The loss of a batch (of `corpus`), summed over its labels, as a float32 scalar."""
+
+    @abstractmethod
+    def without_adapter(self) -> AbstractContextManager[None]:
+        """Inside, the model is the base model again."""
+
+    @abstractmethod
+    def metrics(self, mean_loss: float) -> dict[str, float]:
+        """What a mean held-out loss amounts to in the metrics that people know for this kind of model."""
+
+    @abstractmethod
+    def save_adapter(self, folder: Path, base_uri: str) -> None:
+        """Writes the adapter in peft's own layout, so that it loads without Perdure."""

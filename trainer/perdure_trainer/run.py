@@ -1,0 +1,205 @@
+"""One attempt, from model and data to the adapter: the one place where everything is made and put together."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import torch
+
+from perdure_api.pod import TerminationMessage
+from perdure_api.progress import Command
+from perdure_data.datasets import DatasetReader, Source
+from perdure_trainer import state
+from perdure_trainer.checkpoints.repository import Repository
+from perdure_trainer.checkpoints.writer import CheckpointWriter
+from perdure_trainer.console import ProgressLine
+from perdure_trainer.data.order import Order
+from perdure_trainer.evaluation import Evaluation, evaluate
+from perdure_trainer.loop import StepReport, Training, Wishes
+from perdure_trainer.model_files import fetch_model
+from perdure_trainer.models import kind_of
+from perdure_trainer.progress.report import eta_seconds, progress_report
+from perdure_trainer.progress.reporter import ProgressReporter
+from perdure_trainer.result import adapter_uri, result_document, result_uri, upload_folder, write_result
+from perdure_trainer.schedule import total_steps
+from perdure_trainer.state import Position
+
+if TYPE_CHECKING:
+    from perdure_data.stores import Stores
+    from perdure_trainer.models.contract import Corpus, TrainableModel
+    from perdure_trainer.patience import Patience
+    from perdure_trainer.settings import Settings
+    from perdure_trainer.stopping import StopSignal
+
+_log = structlog.get_logger()
+_LAST_REPORT_SECONDS: Final = 3.0
+_LOG_SECONDS: Final = 10.0
+
+
+class Run:
+    """One attempt. `last_words` is right at any moment, also when `finish` ends in an exception."""
+
+    def __init__(self, settings: Settings, stores: Stores, stop: StopSignal, patience: Patience) -> None:
+        self._settings = settings
+        self._stores = stores
+        self._stop = stop
+        self._patience = patience
+        self._wishes = Wishes()
+        self._line = ProgressLine()
+        self._reporter = ProgressReporter(settings.progress, self._on_command) if settings.progress else None
+        self._writer: CheckpointWriter | None = None
+        self._from_step: int | None = None
+        self._step: int | None = None
+        self._logged_at: datetime | None = None
+
+    def finish(self) -> TerminationMessage:
+        """Trains, evaluates and writes the result; the last words of a success.
+
+        Raises:
+            Exception: everything that `failure_of` knows.
+        """
+        model = self._load_model()
+        corpus, fingerprints = self._read_dataset(model)
+        fingerprints |= {**model.fingerprints, "config": self._settings.recipe_fingerprint}
+        with self._stop.deferred():
+            position = self._train(model, corpus, fingerprints)
+            base, adapted = self._evaluate(model, corpus)
+        self._leave_result(model, position, fingerprints, base, adapted)
+        before, after = base.metrics["eval_loss"], adapted.metrics["eval_loss"]
+        return self.last_words(
+            f"finished after {position.step} steps: held-out loss {before:.4f} before, {after:.4f} after"
+        ).model_copy(update={"result_uri": str(result_uri(self._settings))})
+
+    def last_words(self, message: str) -> TerminationMessage:
+        """What the container leaves behind if it ends now."""
+        return TerminationMessage(
+            message=message,
+            step=self._step,
+            from_step=self._from_step,
+            checkpoint=self._writer.newest if self._writer else None,
+        )
+
+    def close(self) -> None:
+        """Sends the last report, if that takes no time."""
+        if self._reporter:
+            self._reporter.close(_LAST_REPORT_SECONDS)
+
+    def _load_model(self) -> TrainableModel:
+        uri = self._settings.model.uri
+        folder = self._patience.call(lambda: fetch_model(self._stores, uri, self._settings.scratch))
+        model = kind_of(folder.report).load(folder, self._settings.lora, self._settings.training)
+        parameters = sum(parameter.numel() for _, parameter in state.trainable(model.module))
+        _log.info("model_loaded", uri=uri, device=str(model.device), trainable_parameters=parameters)
+        return model
+
+    def _read_dataset(self, model: TrainableModel) -> tuple[Corpus, dict[str, str]]:
+        spec = self._settings.dataset
+        training = DatasetReader(self._stores, Source.training(spec))
+        source = Source.held_out(spec)
+        held_out = DatasetReader(self._stores, source) if source else None
+
+        def read() -> Corpus:
+            return model.corpus(training.passages(), held_out.passages() if held_out else spec.eval_fraction)
+
+        corpus = self._patience.call(read)
+        _log.info("dataset_read", uri=spec.uri, sequences=len(corpus.training), held_out=len(corpus.held_out))
+        held_out_fingerprint = {"held_out": held_out.fingerprint} if held_out else {}
+        return corpus, {"dataset": training.fingerprint, **held_out_fingerprint}
+
+    def _train(self, model: TrainableModel, corpus: Corpus, fingerprints: dict[str, str]) -> Position:
+        spec = self._settings.training
+        repository = Repository(self._stores, self._settings, fingerprints)
+        optimizer = torch.optim.AdamW(
+            [parameter for _, parameter in state.trainable(model.module)],
+            lr=spec.learning_rate,
+            weight_decay=spec.weight_decay,
+        )
+        position = self._resume(repository, model, optimizer)
+        self._from_step = self._step = position.step
+        self._writer = CheckpointWriter(repository, position.step)
+        training = Training(
+            model=model,
+            optimizer=optimizer,
+            samples=corpus.training,
+            order=Order(spec.seed, len(corpus.training)),
+            spec=spec,
+            checkpoint=self._settings.checkpoint,
+            total_steps=total_steps(spec, len(corpus.training)),
+            writer=self._writer,
+            stop=self._stop,
+            wishes=self._wishes,
+            on_step=self._on_step,
+        )
+        return training.run(position)
+
+    def _resume(self, repository: Repository, model: TrainableModel, optimizer: torch.optim.Optimizer) -> Position:
+        self._patience.call(repository.claim)
+        found = self._patience.call(repository.load_newest)
+        if found is None:
+            torch.manual_seed(self._settings.training.seed)
+            _log.info("training_started")
+            return Position()
+        checkpoint, snapshot = found
+        state.put_back(snapshot, model.module, optimizer)
+        _log.info("training_resumed", uri=str(checkpoint.folder), step=checkpoint.step, attempt_of=checkpoint.attempt)
+        return snapshot.position
+
+    def _evaluate(self, model: TrainableModel, corpus: Corpus) -> tuple[Evaluation, Evaluation]:
+        """The base model's measurement and the adapted one's.
+
+        Both are taken at the end: the base model never changes, so that an attempt that dies has not spent time on it,
+        and training begins sooner.
+        """
+        batch_size = self._settings.training.batch_size
+        with model.without_adapter():
+            base = evaluate(model, corpus.held_out, batch_size, self._stop)
+        adapted = evaluate(model, corpus.held_out, batch_size, self._stop)
+        _log.info("evaluated", base=base.metrics, adapted=adapted.metrics, samples=adapted.samples)
+        return base, adapted
+
+    def _leave_result(
+        self,
+        model: TrainableModel,
+        position: Position,
+        fingerprints: dict[str, str],
+        base: Evaluation,
+        adapted: Evaluation,
+    ) -> None:
+        settings, stores = self._settings, self._stores
+        with TemporaryDirectory(dir=settings.scratch) as folder:
+            model.save_adapter(Path(folder), settings.model.uri)
+            self._patience.call(lambda: upload_folder(stores, Path(folder), adapter_uri(settings)))
+        self._patience.call(Repository(stores, settings, fingerprints).refuse_if_fenced)
+        document = result_document(settings, position, fingerprints, adapted, base)
+        self._patience.call(lambda: write_result(stores, settings, document))
+        _log.info("result_written", uri=str(result_uri(settings)), metrics=document.metrics)
+
+    def _on_step(self, report: StepReport) -> None:
+        now = datetime.now(UTC)
+        self._step = report.position.step
+        self._line.show(report, eta_seconds(report))
+        if self._reporter:
+            checkpoint = self._writer.newest if self._writer else None
+            self._reporter.tell(progress_report(report, checkpoint, now))
+        if self._logged_at is None or (now - self._logged_at).total_seconds() >= _LOG_SECONDS:
+            self._logged_at = now
+            _log.info(
+                "step",
+                step=report.position.step,
+                total_steps=report.total_steps,
+                loss=round(report.loss, 6),
+                learning_rate=report.learning_rate,
+                tokens_per_second=round(report.labels_per_second, 1),
+            )
+
+    def _on_command(self, command: Command) -> None:
+        _log.info("command_received", command=command.value)
+        match command:
+            case Command.CHECKPOINT:
+                self._wishes.checkpoint = True
+            case Command.STOP:
+                self._stop.request("stopped on command")
