@@ -162,6 +162,8 @@ class Cluster:
             if self.daemons.stop(name):
                 say(f"  {name} stopped")
         self._remove_strays()
+        if not purge:
+            images.forget_untagged(self.paths.registry_config)
         cgroups.remove_all()
         network.remove_bridge()
         sysctls.restore(self.paths.sysctls)

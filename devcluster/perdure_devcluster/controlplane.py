@@ -61,13 +61,12 @@ class Component:
 
 def components(paths: Paths, binaries: Binaries, credentials: Credentials) -> list[Component]:
     """Every daemon, in the order of COMPONENTS; writes the files that they read."""
-    registry_file = paths.state / "registry.yaml"
-    write_atomically(registry_file, registry_config(paths.registry))
+    write_atomically(paths.registry_config, registry_config(paths.registry))
     dns_file = paths.state / "Corefile"
     write_atomically(dns_file, corefile(credentials.kubeconfig("coredns")))
     return [
         Component("etcd", _etcd(paths, binaries)),
-        Component("registry", ("docker-registry", "serve", registry_file), inputs=(registry_file,)),
+        Component("registry", ("docker-registry", "serve", paths.registry_config), inputs=(paths.registry_config,)),
         Component(
             "kube-apiserver",
             _api_server(binaries, credentials),

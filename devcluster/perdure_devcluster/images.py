@@ -64,9 +64,12 @@ def load_image(nodes: Nodes, binaries: Binaries, name: str, rename: str | None) 
         raise DevclusterError(message)
     target = f"{plan.REGISTRY}/{repository_name(rename or name)}"
     with step(f"pushing {target}"):
-        # A layer that is not compressed has the digest that buildah already
-        # knows, so one that is in the registry is neither read nor sent.
-        options = ["--quiet", "--tls-verify=false", "--disable-compression", "--format=oci"]
+        # zstd unpacks five times as fast as gzip on each node. buildah remembers
+        # the digest of what it has compressed once, so a layer that is in the
+        # registry is neither read nor sent again (it compresses whatever goes
+        # to a registry: --disable-compression is for folders only).
+        options = ["--quiet", "--tls-verify=false", "--format=oci"]
+        options += ["--compression-format=zstd", "--compression-level=1"]
         run(["buildah", "push", *options, source, f"docker://{target}"])
     _offer_as_library_image(repository_name(rename or name))
     _pull_everywhere(nodes, binaries, target)
@@ -81,12 +84,26 @@ def _offer_as_library_image(name: str) -> None:
         registry.copy(repository, tag, f"library/{repository}")
 
 
+def image_with_tag(listing: str, name: str) -> str | None:
+    """The id of the image that has this name and no other, from what `cri-image list` prints."""
+    for line in listing.splitlines():
+        id_, _, tags = line.partition(" ")
+        if tags.split(" ")[-1] == name:
+            return id_
+    return None
+
+
 def _pull_everywhere(nodes: Nodes, binaries: Binaries, image: str) -> None:
     running = [node for node in nodes.plans if nodes.power(node) is Power.ON]
 
     def pull(node: NodePlan) -> None:
         started = time.monotonic()
-        run([binaries.path("cri-image"), "-socket", nodes.containerd_socket(node), "pull", image])
+        runtime = [str(binaries.path("cri-image")), "-socket", str(nodes.containerd_socket(node))]
+        before = image_with_tag(run([*runtime, "list"]), image)
+        after = run([*runtime, "pull", image]).strip()
+        if before and before != after:
+            # The one that had this name before; nothing else would ever remove it.
+            run([*runtime, "remove", before])
         say(f"  {node.name} has pulled it: {time.monotonic() - started:.1f} s")
 
     with ThreadPoolExecutor(max_workers=max(1, len(running))) as pool:
@@ -99,3 +116,9 @@ def load_images(nodes: Nodes, binaries: Binaries, names: Sequence[str], rename: 
         message = f"found --as with {len(names)} images, expected one; load them one by one"
         raise DevclusterError(message)
     return [load_image(nodes, binaries, name, rename) for name in names]
+
+
+def forget_untagged(registry_config: Path) -> None:
+    """Delete the layers that no image name leads to any more; the registry must not run."""
+    if registry_config.exists():
+        run(["docker-registry", "garbage-collect", "--delete-untagged", registry_config])

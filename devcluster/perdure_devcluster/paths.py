@@ -63,6 +63,11 @@ class Paths:
         """The image registry's data."""
         return self.state / "registry"
 
+    @property
+    def registry_config(self) -> Path:
+        """The image registry's configuration."""
+        return self.state / "registry.yaml"
+
     def node(self, name: str) -> Path:
         """What would be a node's disk."""
         return self.state / "nodes" / name
