@@ -45,6 +45,11 @@ PASSED_THROUGH: Final = ("perdure_api", "perdure_workers", "perdure_control", "p
 log = structlog.get_logger(__name__)
 
 
+def sandbox() -> SandboxedWorkflowRunner:
+    """What workflows run in: determinism is checked, our own modules are shared."""
+    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
+
+
 async def connect_temporal(settings: WorkerSettings) -> Client:
     """A client, however long Temporal is away."""
     while True:
@@ -152,9 +157,7 @@ def _workers(
             storage.check_inputs,
             storage.collect_result,
         ],
-        workflow_runner=SandboxedWorkflowRunner(
-            restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
-        ),
+        workflow_runner=sandbox(),
         max_concurrent_activities=settings.slots,
         max_concurrent_workflow_tasks=max(2, settings.slots),
         max_concurrent_local_activities=4 * settings.slots,

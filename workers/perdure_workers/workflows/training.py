@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Coroutine
+from datetime import datetime, timedelta
 from typing import Final
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from perdure_api import names
@@ -31,7 +32,7 @@ with workflow.unsafe.imports_passed_through():
         Monitor,
         PublishStatus,
     )
-    from perdure_workers.story import Story, success_sentence
+    from perdure_workers.story import Story, rfc3339, success_sentence
 
 FOR_EVER: Final = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
 """What must happen happens when the cluster is back, however long that takes."""
@@ -69,6 +70,7 @@ class TrainingWorkflow:
             if wish.carried
             else Story.begin(wish.job, workflow.info().run_id, workflow.now())
         )
+        self._started_at = datetime.fromisoformat(self._story.status.start_time or rfc3339(workflow.now()))
 
     @workflow.query(name=QUERY_STATUS)
     def status(self) -> TrainingJobStatus:
@@ -80,7 +82,9 @@ class TrainingWorkflow:
         """Never raises for anything that befalls the job: its end is in the status it returns."""
         try:
             await self._within_deadline()
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, FailureError) as error:
+            if not is_cancelled_exception(error):
+                raise
             await asyncio.shield(self._abandon())
             raise
         return self._story.status
@@ -90,13 +94,19 @@ class TrainingWorkflow:
         if seconds is None:
             await self._carry_through()
             return
-        left = seconds - (workflow.now() - workflow.info().start_time).total_seconds()
+        left = seconds - (workflow.now() - self._started_at).total_seconds()
+        work = asyncio.create_task(self._carry_through())
         try:
-            await asyncio.wait_for(self._carry_through(), max(0.0, left))
-        except TimeoutError:
-            message = f"not finished within deadlines.activeSeconds ({seconds} s); its newest checkpoint is kept"
-            await self._clean_up()
-            await self._fail(Reason.DEADLINE_EXCEEDED, message)
+            done, _ = await workflow.wait([work], timeout=max(0.0, left))
+        finally:
+            work.cancel()  # no effect on work that is done
+            await workflow.wait([work])
+        if done:
+            work.result()
+            return
+        message = f"not finished within deadlines.activeSeconds ({seconds} s); its newest checkpoint is kept"
+        await self._clean_up()
+        await self._fail(Reason.DEADLINE_EXCEEDED, message)
 
     async def _carry_through(self) -> None:
         try:
@@ -146,7 +156,7 @@ class TrainingWorkflow:
                 heartbeat_timeout=HEARTBEAT,
                 retry_policy=FOR_EVER,
             )
-        except ActivityError as error:
+        except FailureError as error:
             raise _as_refused(error) from error
         return checked
 
@@ -179,7 +189,7 @@ class TrainingWorkflow:
 
     async def _attempt(self, number: int) -> AttemptEnd:
         started_at = workflow.now().timestamp()
-        await asyncio.gather(self._create_job(number), self._publish())
+        await _together(self._create_job(number), self._publish())
         request = Monitor(
             job=self._job,
             attempt=number,
@@ -216,7 +226,7 @@ class TrainingWorkflow:
                     # A creation that is under way when the job is cancelled must be over before clean-up looks.
                     cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 )
-            except ActivityError as error:
+            except FailureError as error:
                 refused = _as_refused(error)
                 if refused.reason is not Reason.JOB_REFUSED or workflow.now() >= give_up_at:
                     raise refused from error
@@ -278,9 +288,29 @@ def _warning(reason: Reason, message: str) -> EventNote:
     return EventNote(kind=EventKind.WARNING, reason=reason, message=message)
 
 
-def _as_refused(error: ActivityError) -> _Refused:
-    """The refusal that an activity told; anything else goes on as it is."""
-    cause = error.cause
-    if isinstance(cause, ApplicationError) and cause.type in set(Reason):
-        return _Refused(Reason(cause.type), cause.message)
+async def _together(*work: Coroutine[None, None, None]) -> None:
+    """Waits for all of it, whatever becomes of each, then raises the first failure.
+
+    A workflow that ends while a local activity is still out gets an order of commands that the server refuses for ever.
+    """
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        await workflow.wait(tasks)
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+        await workflow.wait(tasks)
+        raise
+    for task in tasks:
+        task.result()
+
+
+def _as_refused(error: FailureError) -> _Refused:
+    """The refusal that an activity told; anything else goes on as it is.
+
+    An activity's error comes wrapped in an ActivityError, a local activity's comes bare.
+    """
+    told = error.cause if isinstance(error, ActivityError) else error
+    if isinstance(told, ApplicationError) and told.type in set(Reason):
+        return _Refused(Reason(told.type), told.message)
     raise error

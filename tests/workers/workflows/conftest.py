@@ -1,0 +1,179 @@
+"""The training workflow in Temporal's time-skipping server, with a world that the test scripts.
+
+What the activities do to a real cluster is tested elsewhere; here it is the workflow's own decisions, and time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import pytest_asyncio
+from temporalio import activity
+from temporalio.client import WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from perdure_api import names
+from perdure_api.conditions import Reason
+from perdure_api.pod import ResultDocument
+from perdure_api.spec import TrainingJobSpec
+from perdure_api.status import TrainingJobStatus
+from perdure_api.workflow import JobRef, TrainingInput
+from perdure_workers.activities.refusal import refusal
+from perdure_workers.attempts.outcome import Outcome
+from perdure_workers.messages import (
+    ActivityName,
+    AttemptEnd,
+    CheckInputs,
+    CleanUp,
+    Collected,
+    CollectResult,
+    CreateJob,
+    InputsChecked,
+    Monitor,
+    PublishStatus,
+)
+from perdure_workers.process import sandbox
+from perdure_workers.workflows.training import TrainingWorkflow
+
+T = TypeVar("T")
+Handle = WorkflowHandle[TrainingWorkflow, TrainingJobStatus]
+
+COMPLETED = Outcome(reason=Reason.COMPLETED, message="training completed", exit_code=0)
+FAILED = Outcome(reason=Reason.FAILED, message="exit code 1", exit_code=1)
+DISRUPTED = Outcome(reason=Reason.DISRUPTED, message="evicted", exit_code=137)
+RESULT = ResultDocument(
+    job_uid="u",
+    attempt=1,
+    step=10,
+    adapter_uri="s3://b/adapter",
+    metrics={"eval_loss": 2.0},
+    base_metrics={"eval_loss": 3.0},
+)
+
+
+@dataclass
+class World:
+    """Answers of the world, in turn; the last one repeats. What was asked of it is kept."""
+
+    checks: list[InputsChecked | Reason] = field(default_factory=lambda: [InputsChecked(message="read")])
+    creations: list[Reason | None] = field(default_factory=lambda: [None])
+    endings: list[Outcome] = field(default_factory=lambda: [COMPLETED])
+    results: list[Collected] = field(default_factory=lambda: [Collected(document=RESULT, uri="s3://b/result.json")])
+    monitor_for_ever: bool = False
+
+    created_one: asyncio.Event = field(default_factory=asyncio.Event)
+
+    published: list[PublishStatus] = field(default_factory=list)
+    created: list[CreateJob] = field(default_factory=list)
+    cleaned: list[CleanUp] = field(default_factory=list)
+    checked: int = 0
+
+    @property
+    def phases(self) -> list[str]:
+        return [str(each.status.phase) for each in self.published]
+
+    def activities(self) -> list[Callable[..., Awaitable[object]]]:
+        @activity.defn(name=ActivityName.CHECK_INPUTS)
+        async def check(_: CheckInputs) -> InputsChecked:
+            self.checked += 1
+            answer = _next(self.checks)
+            if isinstance(answer, Reason):
+                raise refusal(answer, f"told as {answer}")
+            return answer
+
+        @activity.defn(name=ActivityName.CREATE_TRAINING_JOB)
+        async def create(request: CreateJob) -> None:
+            problem = _next(self.creations)
+            if problem is not None:
+                raise refusal(problem, f"told as {problem}")
+            self.created.append(request)
+            self.created_one.set()
+
+        @activity.defn(name=ActivityName.MONITOR_TRAINING)
+        async def monitor(_: Monitor) -> AttemptEnd:
+            while self.monitor_for_ever:
+                activity.heartbeat()
+                await asyncio.sleep(0.05)
+            return AttemptEnd(outcome=_next(self.endings), from_step=0, to_step=10)
+
+        @activity.defn(name=ActivityName.COLLECT_RESULT)
+        async def collect(_: CollectResult) -> Collected:
+            return _next(self.results)
+
+        @activity.defn(name=ActivityName.PUBLISH_STATUS)
+        async def publish(request: PublishStatus) -> None:
+            self.published.append(request)
+
+        @activity.defn(name=ActivityName.CLEANUP_RESOURCES)
+        async def clean_up(request: CleanUp) -> None:
+            self.cleaned.append(request)
+
+        return [check, create, monitor, collect, publish, clean_up]
+
+
+def _next(answers: list[T]) -> T:
+    return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
+OWN = TrainingJobSpec.from_wire({"trainer": {"image": "i", "command": ["true"]}})
+BUILT_IN = TrainingJobSpec.from_wire(
+    {
+        "model": {"uri": "s3://b/model"},
+        "dataset": {"uri": "s3://b/data.jsonl"},
+        "output": {"uri": "s3://b/out"},
+        "training": {"maxSteps": 10},
+        "retry": {"maxAttempts": 3, "initialIntervalSeconds": 100},
+    }
+)
+
+Start = Callable[..., Awaitable[Handle]]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def environment() -> AsyncIterator[WorkflowEnvironment]:
+    server = Path(sys.executable).with_name("temporal-test-server")
+    assert server.exists(), "temporal-test-server is missing; install the development dependencies"
+    async with await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=str(server), data_converter=pydantic_data_converter
+    ) as environment:
+        yield environment
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def start(environment: WorkflowEnvironment, world: World) -> AsyncIterator[Start]:
+    """Starts the workflow of a spec; the worker runs while the test does."""
+    cpu = Worker(
+        environment.client,
+        task_queue=names.TASK_QUEUE_CPU,
+        workflows=[TrainingWorkflow],
+        activities=world.activities(),
+        workflow_runner=sandbox(),
+    )
+    watch = Worker(environment.client, task_queue=names.TASK_QUEUE_WATCH, activities=world.activities())
+    async with cpu, watch:
+
+        async def run(spec: TrainingJobSpec, carried: TrainingJobStatus | None = None) -> Handle:
+            job = JobRef(namespace="ns", name="job", uid=str(uuid.uuid4()), generation=1)
+            handle: Handle = await environment.client.start_workflow(
+                TrainingWorkflow.run,
+                TrainingInput(job=job, spec=spec, carried=carried),
+                id=job.workflow_id,
+                task_queue=names.TASK_QUEUE_CPU,
+            )
+            return handle
+
+        yield run

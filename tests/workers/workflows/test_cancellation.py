@@ -1,0 +1,30 @@
+"""Apart from the others: the server stops skipping time after a workflow was cancelled beside a running activity."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from temporalio.client import WorkflowFailureError
+
+from perdure_api.conditions import ConditionStatus, ConditionType, Reason
+from tests.workers.workflows.conftest import OWN, Start, World
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_a_cancelled_job_cleans_up_and_says_so(start: Start, world: World) -> None:
+    world.monitor_for_ever = True
+    handle = await start(OWN)
+    async with asyncio.timeout(30):
+        await world.created_one.wait()
+
+    await handle.cancel()
+    with pytest.raises(WorkflowFailureError):
+        await handle.result()
+
+    assert [each.attempt for each in world.cleaned] == [None]
+    assert world.published[-1].status.reason == Reason.CANCELLED
+    succeeded = world.published[-1].status.condition(ConditionType.SUCCEEDED)
+    assert succeeded
+    assert succeeded.status is ConditionStatus.FALSE

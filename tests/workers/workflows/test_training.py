@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from perdure_api.conditions import ConditionStatus, ConditionType, Reason
+from perdure_api.spec import DeadlinesSpec
+from perdure_api.status import TrainingJobStatus
+from perdure_workers.attempts.outcome import Outcome
+from perdure_workers.messages import Collected
+from tests.workers.workflows.conftest import BUILT_IN, COMPLETED, DISRUPTED, FAILED, OWN, Start, World
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def succeeded(status: TrainingJobStatus) -> ConditionStatus:
+    condition = status.condition(ConditionType.SUCCEEDED)
+    assert condition
+    return condition.status
+
+
+def seconds_between(status: TrainingJobStatus, first: int, second: int) -> float:
+    ended, started = status.attempts[first].end_time, status.attempts[second].start_time
+    assert ended
+    return (datetime.fromisoformat(started) - datetime.fromisoformat(ended)).total_seconds()
+
+
+async def test_a_command_of_ones_own_succeeds_with_two_status_writes_and_one_event(start: Start, world: World) -> None:
+    status = await (await start(OWN)).result()
+
+    assert succeeded(status) is ConditionStatus.TRUE
+    assert world.phases == ["Starting", "Succeeded"]
+    assert sum(len(each.notes) for each in world.published) == 1
+    assert world.checked == 0
+
+
+async def test_the_built_in_trainer_ends_with_its_adapter_and_both_losses(start: Start, world: World) -> None:
+    status = await (await start(BUILT_IN)).result()
+
+    assert status.result
+    assert (status.result.adapter_uri, status.result.result_uri) == ("s3://b/adapter", "s3://b/result.json")
+    assert status.message == "adapter s3://b/adapter; held-out loss 3 → 2"
+    assert status.condition(ConditionType.RECONCILING) is None
+    assert world.published[-1].status == status
+
+
+async def test_failures_wait_longer_each_time_and_then_end_it(start: Start, world: World) -> None:
+    world.endings = [FAILED]
+
+    status = await (await start(BUILT_IN)).result()
+
+    assert (status.phase, status.reason) == ("Failed", Reason.MAX_ATTEMPTS_REACHED)
+    assert [attempt.reason for attempt in status.attempts] == ["Failed"] * 3
+    assert seconds_between(status, 0, 1) == pytest.approx(100, abs=2)
+    assert seconds_between(status, 1, 2) == pytest.approx(200, abs=2)
+    assert status.condition(ConditionType.STALLED)
+
+
+async def test_a_lost_attempt_does_not_use_up_the_retry_budget(start: Start, world: World) -> None:
+    world.endings = [DISRUPTED, FAILED, DISRUPTED, FAILED, DISRUPTED, COMPLETED]
+
+    status = await (await start(BUILT_IN)).result()
+
+    assert status.phase == "Succeeded"
+    assert status.attempt_counters
+    assert (status.attempt_counters.started, status.attempt_counters.failed, status.attempt_counters.disrupted) == (
+        6,
+        2,
+        3,
+    )
+
+
+async def test_only_the_newest_attempts_are_shown_and_all_are_counted(start: Start, world: World) -> None:
+    world.endings = [*[DISRUPTED] * 14, COMPLETED]
+
+    status = await (await start(OWN)).result()
+
+    assert [attempt.number for attempt in status.attempts] == list(range(6, 16))
+    assert status.attempt_counters
+    assert status.attempt_counters.started == 15
+
+
+async def test_a_store_that_is_away_is_waited_for_and_told_of(start: Start, world: World) -> None:
+    world.checks = [*[Reason.STORE_UNAVAILABLE] * 9, *world.checks]
+
+    status = await (await start(BUILT_IN)).result()
+
+    assert status.phase == "Succeeded"
+    told = [each for each in world.published if each.status.reason == Reason.STORE_UNAVAILABLE]
+    assert len(told) == 9
+    assert told[0].notes[0].reason is Reason.STORE_UNAVAILABLE
+
+
+async def test_a_broken_dataset_ends_it_before_any_job_is_made(start: Start, world: World) -> None:
+    world.checks = [Reason.DATASET_BROKEN]
+
+    status = await (await start(BUILT_IN)).result()
+
+    ready = status.condition(ConditionType.DATASET_READY)
+    assert ready
+    assert (ready.status, ready.reason) == (ConditionStatus.FALSE, Reason.DATASET_BROKEN)
+    assert status.phase == "Failed"
+    assert world.created == []
+
+
+async def test_a_refused_job_is_tried_again_and_told_of(start: Start, world: World) -> None:
+    world.creations = [Reason.JOB_REFUSED, Reason.JOB_REFUSED, None]
+
+    status = await (await start(OWN)).result()
+
+    assert status.phase == "Succeeded"
+    assert [each.status.reason for each in world.published].count(Reason.JOB_REFUSED) == 2
+    assert len(world.created) == 1
+
+
+async def test_a_job_that_is_refused_for_too_long_fails_with_the_refusal(start: Start, world: World) -> None:
+    world.creations = [Reason.JOB_REFUSED]
+    spec = OWN.model_copy(update={"deadlines": DeadlinesSpec(start_seconds=120)})
+
+    status = await (await start(spec)).result()
+
+    assert (status.phase, status.reason) == ("Failed", Reason.JOB_REFUSED)
+
+
+async def test_a_built_in_trainer_without_a_result_is_a_protocol_error(start: Start, world: World) -> None:
+    world.results = [Collected(problem="no result document at s3://b/…")]
+
+    status = await (await start(BUILT_IN)).result()
+
+    assert (status.phase, status.reason) == ("Failed", Reason.PROTOCOL_ERROR)
+
+
+async def test_a_pod_that_remains_is_removed_before_anything_else(start: Start, world: World) -> None:
+    world.endings = [Outcome(reason=Reason.NO_CAPACITY, message="0/2 nodes", pod_remains=True)]
+
+    status = await (await start(OWN)).result()
+
+    assert (status.phase, status.reason) == ("Failed", Reason.NO_CAPACITY)
+    assert [each.attempt for each in world.cleaned] == [1]
+
+
+async def test_a_job_that_takes_too_long_is_ended_and_cleaned_up(start: Start, world: World) -> None:
+    world.endings = [FAILED]
+    spec = BUILT_IN.model_copy(update={"deadlines": DeadlinesSpec(active_seconds=150)})
+
+    status = await (await start(spec)).result()
+
+    assert (status.phase, status.reason) == ("Failed", Reason.DEADLINE_EXCEEDED)
+    assert len(world.cleaned) == 1
+
+
+async def test_a_run_that_goes_on_after_a_cut_history_counts_on_and_checks_nothing_again(
+    start: Start, world: World
+) -> None:
+    world.endings = [DISRUPTED, DISRUPTED, COMPLETED]
+    before = await (await start(BUILT_IN)).result()
+    carried = before.model_copy(update={"conditions": before.conditions[:2]})
+    checked = world.checked
+
+    status = await (await start(BUILT_IN, carried)).result()
+
+    assert world.checked == checked
+    assert [attempt.number for attempt in status.attempts] == [1, 2, 3, 4]
+
+
+async def test_the_status_query_tells_what_was_published(start: Start, world: World) -> None:
+    handle = await start(OWN)
+    await handle.result()
+
+    assert await handle.query("status", result_type=TrainingJobStatus) == world.published[-1].status
