@@ -1,0 +1,82 @@
+# Perdure: training jobs on Kubernetes that always finish. `make` alone says what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+DEVCLUSTER := devcluster/devcluster
+# Made here, used here, cheap to make again.
+BUILD := build
+# `CLUSTER=current`: the current kubeconfig context instead of the development cluster.
+CLUSTER ?= devcluster
+SOURCES := api control data operator workers trainer cli devcluster examples tests
+
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help
+help: ## What you can do
+	@echo "Perdure: training jobs on Kubernetes that always finish."
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+.PHONY: demo
+demo: $(VENV)/.ready ## A cluster, a real fine-tuning run followed to its end, and the adapter that comes out
+	@$(PYTHON) examples/demo.py --cluster $(CLUSTER)
+
+.PHONY: test
+test: check unit test-cluster ## Everything that checks the project
+
+.PHONY: check
+check: $(VENV)/.ready ## Style, types, structure, chart, Dockerfiles, generated files: under a minute
+	@scripts/check
+
+.PHONY: unit
+unit: $(VENV)/.ready ## Tests that need no cluster: under a minute
+	@$(VENV)/bin/pytest -q -m "not cluster and not slow"
+
+.PHONY: test-cluster
+test-cluster: install ## Everything else, on the development cluster
+	@$(VENV)/bin/pytest -q -m "cluster or slow"
+
+.PHONY: cluster
+cluster: ## The development cluster: a real Kubernetes on this machine
+	@$(DEVCLUSTER) up
+
+.PHONY: kubeconfig
+kubeconfig: ## Path of the development cluster's kubeconfig (make -s kubeconfig)
+	@$(DEVCLUSTER) kubeconfig
+
+.PHONY: down
+down: ## Stop the development cluster; its data stay
+	@$(DEVCLUSTER) down
+
+.PHONY: images
+images: cluster ## All images, built and loaded into the development cluster
+	@mkdir -p $(BUILD)
+	@base=$$($(DEVCLUSTER) base-image); \
+	names=$$(python3 devcluster/images/build.py --base-image "$$base" --helm-values $(BUILD)/images.json); \
+	$(DEVCLUSTER) load-image $$names > /dev/null
+
+.PHONY: install
+install: $(VENV)/.ready images ## Perdure in the development cluster, from this checkout
+	@echo "Installing the chart into namespace perdure-system ..."
+	@KUBECONFIG=$$($(DEVCLUSTER) kubeconfig) $(VENV)/bin/helm upgrade --install perdure charts/perdure \
+	  --namespace perdure-system --create-namespace --wait --timeout 5m \
+	  --values charts/perdure/ci/devcluster-values.yaml --values $(BUILD)/images.json > $(BUILD)/helm.log \
+	  || { cat $(BUILD)/helm.log; echo "The chart did not become ready; see: kubectl get pods,events -n perdure-system"; exit 1; }
+
+.PHONY: generate
+generate: $(VENV)/.ready ## Files made from the models: CRDs, reference
+	@$(PYTHON) -m perdure_api.crd
+
+.PHONY: locks
+locks: ## Pin every dependency by hash, without naming an index
+	@scripts/lock
+
+.PHONY: clean
+clean: ## Remove what was made in this checkout (not the cluster, not the caches)
+	@rm -rf $(VENV) $(BUILD) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(VENV)/.ready: locks/bootstrap.txt locks/dev.txt pyproject.toml
+	@scripts/bootstrap $(VENV)
