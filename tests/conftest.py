@@ -1,9 +1,11 @@
-"""What several rooms' tests stand on: a real object store."""
+"""What several rooms' tests stand on: a real object store, a real Kubernetes API server."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
+import os
 import random
 import shutil
 import socket
@@ -14,12 +16,21 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from perdure_api.crd import PLAIN as CRD
+from perdure_devcluster.binaries import build_binaries
+from perdure_devcluster.paths import paths_from_environment
 
 ACCESS_KEY = "perdure-test"
 SECRET_KEY = "perdure-test-secret"
+ADMIN_TOKEN = "perdure-test-admin"
 START_SECONDS = 60
 
 
@@ -128,3 +139,106 @@ def _wait_until_it_answers(endpoint: str, process: subprocess.Popen[bytes], log:
         else:
             return
     pytest.fail(f"weed did not answer within {START_SECONDS} s:\n{log.read_text()[-2000:]}")
+
+
+@dataclass(frozen=True)
+class ApiServer:
+    """A kube-apiserver with an etcd of its own, and our CRD; no controllers, no nodes."""
+
+    url: str
+    folder: Path
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Opens it to an administrator."""
+        return self.kubeconfig_for(ADMIN_TOKEN)
+
+    def kubeconfig_for(self, token: str) -> Path:
+        """Opens it to whoever owns a bearer token."""
+        path = self.folder / f"kubeconfig-{hashlib.sha256(token.encode()).hexdigest()[:8]}"
+        cluster = {"server": self.url, "certificate-authority": str(self.folder / "certificates" / "apiserver.crt")}
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "tests", "cluster": cluster}],
+            "users": [{"name": "tests", "user": {"token": token}}],
+            "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests"}}],
+            "current-context": "tests",
+        }
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    def kubectl(self, *arguments: str, document: object = None) -> str:
+        """What kubectl says as an administrator.
+
+        Raises:
+            subprocess.CalledProcessError: it failed.
+        """
+        return subprocess.run(
+            [_binary("kubectl"), "--kubeconfig", self.kubeconfig, *arguments],
+            input=None if document is None else json.dumps(document),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=True,
+        ).stdout
+
+
+@pytest.fixture(scope="module")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """One API server for a test module."""
+    folder = tmp_path_factory.mktemp("apiserver")
+    (folder / "tokens.csv").write_text(f"{ADMIN_TOKEN},admin,admin,system:masters\n")
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    (folder / "accounts.key").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    )
+    client, peer, secure = _free_ports(3)
+    etcd = [
+        _binary("etcd"), f"--data-dir={folder / 'etcd'}", "--unsafe-no-fsync", "--log-level=error",
+        f"--listen-client-urls=http://127.0.0.1:{client}", f"--advertise-client-urls=http://127.0.0.1:{client}",
+        f"--listen-peer-urls=http://127.0.0.1:{peer}", f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
+        f"--initial-cluster=default=http://127.0.0.1:{peer}",
+    ]  # fmt: skip
+    apiserver = [
+        _binary("kube-apiserver"), f"--etcd-servers=http://127.0.0.1:{client}", "--bind-address=127.0.0.1",
+        f"--secure-port={secure}", f"--cert-dir={folder / 'certificates'}", "--authorization-mode=RBAC",
+        f"--token-auth-file={folder / 'tokens.csv'}", "--service-account-issuer=https://tests.invalid",
+        f"--service-account-key-file={folder / 'accounts.key'}",
+        f"--service-account-signing-key-file={folder / 'accounts.key'}",
+        "--service-cluster-ip-range=198.18.250.0/24", "--endpoint-reconciler-type=none",
+        "--disable-admission-plugins=ServiceAccount",
+    ]  # fmt: skip
+    with (
+        (folder / "etcd.log").open("wb") as etcd_log,
+        (folder / "apiserver.log").open("wb") as log,
+        subprocess.Popen(etcd, stdout=etcd_log, stderr=subprocess.STDOUT) as etcd_process,
+        subprocess.Popen(apiserver, stdout=log, stderr=subprocess.STDOUT) as process,
+    ):
+        try:
+            server = ApiServer(f"https://127.0.0.1:{secure}", folder)
+            _wait_until_ready(server, process)
+            server.kubectl("apply", "-f", str(CRD))
+            server.kubectl("wait", "--for=condition=Established", "-f", str(CRD), "--timeout=30s")
+            yield server
+        finally:
+            process.kill()
+            etcd_process.kill()
+
+
+def _wait_until_ready(server: ApiServer, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, (server.folder / "apiserver.log").read_text()[-2000:]
+        try:
+            # The post-start hooks make the roles that let anyone discover what there is.
+            if server.kubectl("get", "--raw", "/readyz") == "ok":
+                return
+        except subprocess.CalledProcessError:
+            time.sleep(0.2)
+    pytest.fail(f"the API server was not ready within {START_SECONDS} s; its log: {server.folder}/apiserver.log")
+
+
+@cache
+def _binary(name: str) -> str:
+    return str(build_binaries(paths_from_environment(os.environ).cache).path(name))

@@ -54,7 +54,7 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return _EXIT_USAGE
     configure_logs(settings.log_level)
-    disable_created_metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     quiet_kopf()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from perdure_api import names
+from perdure_operator.decision import Decision, Reject, Start, Step, Wait, decide
+from perdure_operator.observation import Observation, observe
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+A_MINUTE_AGO = "2026-11-22T11:59:00Z"
+SPEC = {"trainer": {"image": "x", "command": ["true"]}}
+
+
+def seen(*, metadata: dict[str, Any] | None = None, status: dict[str, Any] | None = None, **spec: Any) -> Observation:
+    return observe(
+        {
+            "metadata": {"name": "tj", "namespace": "ml", "uid": "u", "generation": 1, **(metadata or {})},
+            "spec": {**SPEC, **spec},
+            "status": status or {},
+        }
+    )
+
+
+def condition(type_: str, status: str, reason: str = "R") -> dict[str, Any]:
+    return {"type": type_, "status": status, "reason": reason, "lastTransitionTime": A_MINUTE_AGO}
+
+
+RUNNING = {"conditions": [condition("Accepted", "True"), condition("Succeeded", "Unknown")]}
+SUCCEEDED = {"observedGeneration": 1, "completionTime": A_MINUTE_AGO, "conditions": [condition("Succeeded", "True")]}
+FAILED = {**SUCCEEDED, "conditions": [condition("Succeeded", "False")]}
+HELD = {"finalizers": ["somebody/else", names.FINALIZER]}
+DELETED = {"deletionTimestamp": A_MINUTE_AGO}
+FORCED = {"annotations": {names.ANNOTATION_FORCE_DELETE: "true"}}
+IN_A_MINUTE = NOW + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("observation", "started", "expected"),
+    [
+        (seen(status=RUNNING), True, Step.REST),
+        (seen(status=SUCCEEDED), False, Step.REST),
+        (seen(status=FAILED), False, Step.REST),
+        (seen(status=SUCCEEDED, ttlSecondsAfterFinished=60), False, Step.EXPIRE),
+        (seen(status=FAILED, ttlSecondsAfterFinished=0), False, Step.EXPIRE),
+        (seen(status=SUCCEEDED, ttlSecondsAfterFinished=120), False, Wait(IN_A_MINUTE)),
+        (seen(status=RUNNING, ttlSecondsAfterFinished=0), True, Step.REST),
+        (seen(status=SUCCEEDED, metadata={"generation": 2}), False, Step.ACKNOWLEDGE),
+        (
+            seen(status=SUCCEEDED, metadata={"generation": 2}, ttlSecondsAfterFinished=60),
+            False,
+            Step.EXPIRE,
+        ),
+        (seen(metadata=DELETED), False, Step.REST),
+        (seen(metadata={**DELETED, "finalizers": ["somebody/else"]}), True, Step.REST),
+        (seen(metadata={**DELETED, **HELD}), True, Step.END),
+        (seen(metadata={**DELETED, **HELD}, status=SUCCEEDED), False, Step.END),
+        (seen(metadata={**DELETED, **HELD, **FORCED}), True, Step.RELEASE),
+        (seen(metadata={**HELD, **FORCED}), True, Step.REST),
+        (seen(rank=3, status=RUNNING), False, Step.REST),
+    ],
+    ids=[
+        "running: the workflow has it",
+        "succeeded: for good",
+        "failed: for good",
+        "its time to live is over",
+        "no time to live at all",
+        "its time to live goes on",
+        "the time to live counts from the end",
+        "changed after the end",
+        "changed after the end, but due",
+        "deleted before it was taken up",
+        "deleted, held by others",
+        "deleted while it runs",
+        "deleted after the end",
+        "deleted by force",
+        "force without deletion is none",
+        "its spec is foreign, but a workflow runs with it",
+    ],
+)
+def test_decision(observation: Observation, started: bool, expected: Decision) -> None:  # noqa: FBT001
+    assert decide(observation, started=started, now=NOW) == expected
+
+
+@pytest.mark.parametrize("status", [{}, RUNNING], ids=["new", "resumed"])
+def test_an_object_that_goes_on_is_started_with_its_spec(status: dict[str, Any]) -> None:
+    decision = decide(seen(status=status), started=False, now=NOW)
+
+    assert isinstance(decision, Start)
+    assert decision.spec.trainer is not None
+    assert decision.spec.trainer.command == ["true"]
+
+
+def test_a_new_object_with_a_foreign_field_is_rejected_by_its_name() -> None:
+    decision = decide(seen(rank=3), started=False, now=NOW)
+
+    assert isinstance(decision, Reject)
+    assert "spec.rank" in decision.problem
+
+
+def test_without_a_completion_time_the_condition_tells_when_it_finished() -> None:
+    status = {"observedGeneration": 1, "conditions": [condition("Succeeded", "True")]}
+
+    decision = decide(seen(status=status, ttlSecondsAfterFinished=120), started=False, now=NOW)
+
+    assert decision == Wait(IN_A_MINUTE)

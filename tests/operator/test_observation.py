@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from perdure_api.conditions import ConditionType, Phase
+from perdure_api.status import UNSEEN
+from perdure_operator.observation import moment, observe
+
+METADATA = {"name": "tj", "namespace": "ml", "uid": "u"}
+
+
+def test_an_object_that_nobody_has_seen_is_pending_and_not_taken_up() -> None:
+    seen = observe({"metadata": METADATA, "spec": {}, "status": UNSEEN})
+
+    assert (seen.phase, seen.terminal, seen.taken_up, seen.held) == (Phase.PENDING, False, False, False)
+
+
+def test_conditions_of_a_newer_release_are_passed_over() -> None:
+    """After a downgrade they must not hide those that are understood."""
+    known = {"type": "Succeeded", "status": "True", "reason": "R", "lastTransitionTime": "2026-11-22T12:00:00Z"}
+    foreign = {**known, "type": "Quantised"}
+
+    seen = observe({"metadata": METADATA, "status": {"conditions": [foreign, known, {"type": "Accepted"}]}})
+
+    assert [condition.type for condition in seen.conditions] == [ConditionType.SUCCEEDED]
+    assert seen.terminal
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-11-22T12:00:00Z", datetime(2026, 11, 22, 12, tzinfo=UTC)),
+        ("2026-11-22T13:00:00+01:00", datetime(2026, 11, 22, 12, tzinfo=UTC)),
+        ("2026-11-22T12:00:00", datetime(2026, 11, 22, 12, tzinfo=UTC)),
+        ("yesterday", None),
+        (None, None),
+    ],
+    ids=["zulu", "offset", "no zone", "no time", "nothing"],
+)
+def test_moment(text: str | None, expected: datetime | None) -> None:
+    assert moment(text) == expected
