@@ -86,9 +86,22 @@ def lost(seen: Observation, standing: Standing, now: datetime) -> dict[str, Any]
     return _failed(seen, Reason.WORKFLOW_LOST, message, tuple(conditions), now)
 
 
-def last_word(seen: Observation, status: TrainingJobStatus) -> dict[str, Any]:
-    """The final status that a workflow returned but did not get published."""
-    return status.model_copy(update={"observed_generation": seen.job.generation}).to_wire()
+def last_word(seen: Observation, status: TrainingJobStatus, now: datetime) -> dict[str, Any]:
+    """The final status that a workflow returned but did not get published.
+
+    What it says nothing of stays, since it was published by another manager: so Reconciling is said to be over.
+    """
+    reason = Reason.FINISHED
+    over = _condition(seen, ConditionType.RECONCILING, ConditionStatus.FALSE, reason, "the job is finished", now)
+    conditions = [each for each in status.conditions if each.type is not ConditionType.RECONCILING]
+    return status.model_copy(
+        update={"observed_generation": seen.job.generation, "conditions": [*conditions, over]}
+    ).to_wire()
+
+
+def nothing() -> dict[str, Any]:
+    """Takes back whatever the operator has said and nobody has said since."""
+    return {}
 
 
 def acknowledged(seen: Observation) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class Step(Enum):
     """Cancel the workflow, wait until it has cleaned up, then drop the finalizer."""
     EXPIRE = "expire"
     """Delete it: it finished ttlSecondsAfterFinished ago."""
+    TAKE_BACK = "take_back"
+    """Take back that it waits for something: its workflow has finished it, and does not name what others said."""
     ACKNOWLEDGE = "acknowledge"
     """Say that the newest generation was seen: a mutable field changed after the end."""
 
@@ -82,6 +84,8 @@ def _decide_finished(seen: Observation, now: datetime) -> Decision:
     due = _due(seen)
     if due is not None and due <= now:
         return Step.EXPIRE
+    if seen.still_waits:
+        return Step.TAKE_BACK
     if seen.status.get("observedGeneration", 0) < seen.job.generation:
         return Step.ACKNOWLEDGE
     return Step.REST if due is None else Wait(due)

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from perdure_api import names
-from perdure_api.conditions import Condition, ConditionType, Phase, Reason, is_terminal, phase_of
+from perdure_api.conditions import Condition, ConditionStatus, ConditionType, Phase, Reason, is_terminal, phase_of
 from perdure_api.workflow import JobRef
 
 
@@ -68,6 +68,16 @@ class Observation:
         """Whether it says that it waits for Temporal."""
         reconciling = self.condition(ConditionType.RECONCILING)
         return reconciling is not None and reconciling.reason == Reason.TEMPORAL_UNAVAILABLE
+
+    @property
+    def still_waits(self) -> bool:
+        """Whether it says something that the operator once said of its waiting."""
+        reconciling = self.condition(ConditionType.RECONCILING)
+        return (
+            reconciling is not None
+            and reconciling.status is ConditionStatus.TRUE
+            and reconciling.reason in {Reason.TEMPORAL_UNAVAILABLE, Reason.PENDING}
+        )
 
     def condition(self, type_: ConditionType) -> Condition | None:
         """The condition of one type."""

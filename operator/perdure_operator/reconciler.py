@@ -127,6 +127,8 @@ class Reconciler:
             case Step.EXPIRE:
                 log.info("trainingjob_expired", ttl_seconds=tracked.seen.ttl_seconds)
                 await self._objects.delete(tracked.seen.job)
+            case Step.TAKE_BACK:
+                await self._publish(tracked, answers.nothing())
             case Step.ACKNOWLEDGE:
                 await self._publish(tracked, answers.acknowledged(tracked.seen))
             case _:
@@ -189,7 +191,7 @@ class Reconciler:
         result = await self._last_word(seen, standing)
         if result is not None:
             log.warning("last_word_published_for_the_workflow")
-            await self._publish(tracked, answers.last_word(seen, result))
+            await self._publish(tracked, answers.last_word(seen, result, self._now()))
             return
         log.error("workflow_lost", standing=standing.value)
         await self._publish_failed(tracked, answers.lost(seen, standing, self._now()))

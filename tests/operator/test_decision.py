@@ -31,6 +31,10 @@ def condition(type_: str, status: str, reason: str = "R") -> dict[str, Any]:
 RUNNING = {"conditions": [condition("Accepted", "True"), condition("Succeeded", "Unknown")]}
 SUCCEEDED = {"observedGeneration": 1, "completionTime": A_MINUTE_AGO, "conditions": [condition("Succeeded", "True")]}
 FAILED = {**SUCCEEDED, "conditions": [condition("Succeeded", "False")]}
+STILL_WAITING = {
+    **SUCCEEDED,
+    "conditions": [condition("Succeeded", "True"), condition("Reconciling", "True", "TemporalUnavailable")],
+}
 HELD = {"finalizers": ["somebody/else", names.FINALIZER]}
 DELETED = {"deletionTimestamp": A_MINUTE_AGO}
 FORCED = {"annotations": {names.ANNOTATION_FORCE_DELETE: "true"}}
@@ -48,6 +52,7 @@ IN_A_MINUTE = NOW + timedelta(minutes=1)
         (seen(status=SUCCEEDED, ttlSecondsAfterFinished=120), False, Wait(IN_A_MINUTE)),
         (seen(status=RUNNING, ttlSecondsAfterFinished=0), True, Step.REST),
         (seen(status=SUCCEEDED, metadata={"generation": 2}), False, Step.ACKNOWLEDGE),
+        (seen(status=STILL_WAITING), False, Step.TAKE_BACK),
         (
             seen(status=SUCCEEDED, metadata={"generation": 2}, ttlSecondsAfterFinished=60),
             False,
@@ -70,6 +75,7 @@ IN_A_MINUTE = NOW + timedelta(minutes=1)
         "its time to live goes on",
         "the time to live counts from the end",
         "changed after the end",
+        "finished, but it still says that it waits",
         "changed after the end, but due",
         "deleted before it was taken up",
         "deleted, held by others",

@@ -112,6 +112,28 @@ class TestWhileTemporalIsAway:
         until(lambda: temporal.workflows(jobs.namespace) == dict.fromkeys(ids, "RUNNING"), "their workflows run")
         until(lambda: {jobs.reason(name) for name in chosen} == {"Pending"}, "no object says so any more")
 
+    def test_nothing_of_the_waiting_is_left_on_a_job_that_finished(
+        self,
+        api_server: ApiServer,
+        operate: Operate,
+        jobs: Jobs,
+        temporal: Temporal,
+        temporal_server: TemporalServer,
+        until: Until,
+    ) -> None:
+        """The workflow names no condition Reconciling when it is done, and what another manager said stays."""
+        temporal_server.stop()
+        operate(api_server.kubeconfig, PERDURE_WATCH_NAMESPACES=jobs.namespace)
+        name = jobs.create()
+        until(lambda: jobs.reason(name) == "TemporalUnavailable", "it says what it waits for")
+        temporal_server.start()
+        until(lambda: temporal.status(jobs.workflow_id(name)) == "RUNNING", "the workflow runs")
+
+        jobs.set_status(name, **FINISHED)
+
+        until(lambda: jobs.condition(name, "Reconciling") is None, "it does not say so any more")
+        assert jobs.get(name)["status"] == {"attempts": [], **FINISHED}  # type: ignore[index]
+
     def test_what_was_never_started_can_be_deleted(
         self,
         api_server: ApiServer,
