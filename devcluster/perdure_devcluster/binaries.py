@@ -116,7 +116,7 @@ def _forget_oldest(cache: Path) -> None:
 
 def _go_version() -> str:
     if shutil.which("go") is None:
-        message = "found no `go` on PATH, expected Go 1.25 or newer; install it from go.dev/dl"
+        message = "found no `go` on PATH, expected Go 1.25 or newer; install it"
         raise DevclusterError(message)
     # GOTOOLCHAIN may fetch the version that go.mod names, so ask in its folder.
     version = run(["go", "env", "GOVERSION"], folder=SOURCE / "go").strip()

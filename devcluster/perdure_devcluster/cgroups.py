@@ -83,6 +83,12 @@ def thaw(name: str) -> None:
     _set_freezer(name, "THAWED")
 
 
+def thaw_all() -> None:
+    """Thaw every group of ours, whoever froze it: a frozen process cannot even be killed."""
+    for folder in (ROOT / "freezer" / GROUP).glob("*/"):
+        thaw(folder.name)
+
+
 def is_frozen(name: str) -> bool:
     """Whether the group is frozen, or on its way there."""
     state = _freezer(name)

@@ -272,8 +272,10 @@ class Cluster:
             for identity in processes.processes_marked(self.daemons.marker)
             if identity not in known and not _inside_a_node(identity, known)
         ]
+        if strays:
+            cgroups.thaw_all()
+            say(f"  ending {len(strays)} processes that an earlier cluster has left")
         for identity in strays:
-            say(f"  ending process {identity.pid}, left over from an earlier cluster")
             processes.kill(identity)
 
 

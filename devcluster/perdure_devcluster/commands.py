@@ -11,6 +11,8 @@ from pathlib import Path
 from perdure_devcluster.errors import CommandFailed
 
 _LAST_LINES = 15
+# `ip`, `nft` and the like, which an ordinary PATH does not name.
+_SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 
 
 def run(
@@ -22,6 +24,7 @@ def run(
 ) -> str:
     """Return standard output; ``environment`` is added to our own."""
     argv = [str(word) for word in command]
+    path = f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}"
     try:
         result = subprocess.run(
             argv,
@@ -30,7 +33,7 @@ def run(
             text=True,
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, **(environment or {}), "PATH": path},
             cwd=folder,
         )
     except FileNotFoundError as error:

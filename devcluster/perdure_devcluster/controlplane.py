@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from perdure_devcluster import plan
 from perdure_devcluster.binaries import Binaries
 from perdure_devcluster.credentials import Credentials
 from perdure_devcluster.files import write_atomically
-from perdure_devcluster.paths import SOURCE, Paths
+from perdure_devcluster.paths import PYTHON, SOURCE, Paths
 
 # In the order in which they are started; stopped in the opposite one.
 COMPONENTS = (
@@ -75,7 +74,7 @@ def components(paths: Paths, binaries: Binaries, credentials: Credentials) -> li
         Component("kube-controller-manager", _controller_manager(binaries, credentials)),
         Component("kube-scheduler", _scheduler(binaries, credentials)),
         Component("coredns", (binaries.path("coredns"), "-conf", dns_file), inputs=(dns_file,)),
-        Component("volumes", (sys.executable, "-m", "perdure_devcluster.volumes"), _python(paths)),
+        Component("volumes", (PYTHON, "-m", "perdure_devcluster.volumes"), _python(paths)),
     ]
 
 

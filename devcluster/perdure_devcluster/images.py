@@ -22,7 +22,7 @@ _ARCHIVE = re.compile(r"^(oci-archive|docker-archive|oci|dir):")
 def repository_name(name: str) -> str:
     """An image's name without the registry that it is named after.
 
-    ``localhost/perdure/trainer:dev`` and ``ghcr.io/perdure/trainer:dev`` are both
+    ``localhost/perdure/trainer:dev`` and ``registry.example/perdure/trainer:dev`` are both
     ``perdure/trainer:dev`` here: the nodes ask the local registry for either.
     """
     first, slash, rest = name.partition("/")
@@ -77,8 +77,8 @@ def load_image(nodes: Nodes, binaries: Binaries, name: str, rename: str | None) 
 
 
 def _offer_as_library_image(name: str) -> None:
-    # A name without a slash means docker.io/library/NAME to containerd, and
-    # `library/` stays when the local registry is asked instead.
+    # containerd puts `library/` before a name without a slash, and it stays there
+    # when the local registry is asked.
     if "/" not in name:
         repository, tag = name.split(":")
         registry.copy(repository, tag, f"library/{repository}")

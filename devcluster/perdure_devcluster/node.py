@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from perdure_devcluster.binaries import Binaries
 from perdure_devcluster.credentials import Credentials
 from perdure_devcluster.errors import DevclusterError
 from perdure_devcluster.files import rotate, write_atomically
-from perdure_devcluster.paths import SOURCE, Paths
+from perdure_devcluster.paths import PYTHON, SOURCE, Paths
 from perdure_devcluster.plan import NodePlan
 from perdure_devcluster.processes import Daemons, ProcessIdentity
 from perdure_devcluster.waiting import wait_for
@@ -107,7 +106,7 @@ class Nodes:
         with open(write_end, "wb") as go, open(read_end, "rb") as stdin:  # noqa: PTH123 (descriptors)
             launcher = self.daemons.spawn(
                 node.name,
-                [*_UNSHARE, sys.executable, "-m", "perdure_devcluster.node_init", spec],
+                [*_UNSHARE, PYTHON, "-m", "perdure_devcluster.node_init", spec],
                 {"PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1"},
                 cgroups.make(node.name),
                 stdin.fileno(),

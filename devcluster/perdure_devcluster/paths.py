@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 # .../devcluster/perdure_devcluster/paths.py -> .../devcluster
 SOURCE = Path(__file__).resolve().parent.parent
+# The interpreter behind a virtual environment: daemons outlive such folders.
+PYTHON = Path(sys.executable).resolve()
 
 
 @dataclass(frozen=True)

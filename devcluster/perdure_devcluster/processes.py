@@ -193,7 +193,7 @@ class Daemons:
             {
                 "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                 "LANG": "C.UTF-8",
-                "HOME": "/root",
+                "HOME": str(Path.home()),
                 "PROCS_FILES": " ".join(str(file) for file in procs_files),
                 **environment,
                 MARKER: self.marker,

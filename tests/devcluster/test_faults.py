@@ -126,7 +126,8 @@ def test_up_heals_after_everything_was_killed(running: RunningCluster, namespace
 
 
 def test_up_heals_after_its_records_were_lost(running: RunningCluster) -> None:
-    """Processes that nobody remembers are recognised by their mark, and replaced."""
+    """Processes that nobody remembers, hung ones too, are recognised by their mark, and replaced."""
+    running.devcluster("freeze-node", "n2")
     for record in running.cluster.paths.run.glob("*.json"):
         record.unlink()
     running.devcluster("up")

@@ -12,7 +12,7 @@ from perdure_devcluster.images import image_with_tag, repository_name
     ("name", "expected"),
     [
         ("localhost/perdure-cpu:dev", "perdure-cpu:dev"),
-        ("ghcr.io/perdure/operator:1.0", "perdure/operator:1.0"),
+        ("registry.example/perdure/operator:1.0", "perdure/operator:1.0"),
         ("198.18.128.1:5000/perdure/operator:1.0", "perdure/operator:1.0"),
         ("perdure/operator:1.0", "perdure/operator:1.0"),
         ("perdure-cpu", "perdure-cpu:latest"),
