@@ -131,6 +131,8 @@ def _resolve(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
     else:
         return node
     merged = {**inner, **outer}
+    if inner.get("type") == "object" and "description" in inner and "description" in outer:
+        merged["description"] = f"{inner['description']} {outer['description']}"
     if inner.get(_RULES) and outer.get(_RULES):
         merged[_RULES] = [*inner[_RULES], *outer[_RULES]]
     return merged

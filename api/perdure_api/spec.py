@@ -368,18 +368,16 @@ class TrainingJobSpec(ApiModel):
 
     model_config = {"json_schema_extra": _spec_rules()}
 
-    model: ModelSpec | None = Field(default=None, description="The base model.")
-    dataset: DatasetSpec | None = Field(default=None, description="What to train on.")
-    output: OutputSpec | None = Field(default=None, description="Where checkpoints, adapter and results are kept.")
-    lora: LoraSpec | None = Field(
-        default=None, description="Shape of the adapter. Left out: rank 16 on every linear layer."
-    )
-    training: TrainingSpec | None = Field(default=None, description="How long and how to train.")
-    trainer: TrainerSpec | None = Field(default=None, description="The container. Left out: the built-in LoRA trainer.")
-    resources: ResourcesSpec | None = Field(default=None, description="What the training pod needs.")
-    checkpoint: CheckpointSpec | None = Field(default=None, description="When state is saved, how much is kept.")
-    retry: RetrySpec | None = Field(default=None, description="What happens after a failed attempt.")
-    deadlines: DeadlinesSpec | None = Field(default=None, description="How long things may take.")
+    model: ModelSpec | None = None
+    dataset: DatasetSpec | None = None
+    output: OutputSpec | None = None
+    lora: LoraSpec | None = Field(default=None, description="Left out: rank 16 on every linear layer.")
+    training: TrainingSpec | None = None
+    trainer: TrainerSpec | None = None
+    resources: ResourcesSpec | None = None
+    checkpoint: CheckpointSpec | None = None
+    retry: RetrySpec | None = None
+    deadlines: DeadlinesSpec | None = None
     ttl_seconds_after_finished: int | None = Field(
         default=None,
         ge=0,

@@ -1,0 +1,160 @@
+"""The CRD in a real API server: what it takes, what it refuses, and in which words."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+from typing import Any
+
+import pytest
+from tests.conftest import ApiServer
+
+from perdure_api import names
+
+pytestmark = pytest.mark.cluster
+
+Document = dict[str, Any]
+
+GOOD: Document = {
+    "model": {"uri": "s3://b/model"},
+    "dataset": {"uri": "s3://b/train.jsonl"},
+    "output": {"uri": "s3://b/out"},
+    "training": {"maxSteps": 10},
+}
+
+
+def with_(**parts: Any) -> Document:
+    """A good spec with parts changed; a part that is None is left out."""
+    merged = {**copy.deepcopy(GOOD), **parts}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def training_job(spec: Document, name: str = "job") -> Document:
+    return {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": {"name": name}, "spec": spec}
+
+
+def answer(server: ApiServer, *arguments: str, document: object = None) -> str:
+    """What kubectl says, whatever becomes of it."""
+    try:
+        return server.kubectl(*arguments, document=document)
+    except subprocess.CalledProcessError as error:
+        return str(error.stdout)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        (with_(lora={"rnak": 4}), 'unknown field "spec.lora.rnak"'),
+        (with_(lora={"rank": "four"}), "spec.lora.rank: Invalid value"),
+        (with_(lora={"rank": 0}), "should be greater than or equal to 1"),
+        (with_(training={"maxSteps": 5, "epochs": 1}), "give exactly one of maxSteps and epochs"),
+        (with_(training={"batchSize": 2}), "give exactly one of maxSteps and epochs"),
+        (with_(training={"maxSteps": 5, "learningRate": -0.1}), "spec.training.learningRate"),
+        (with_(training={"maxSteps": 5, "scheduler": "square"}), "spec.training.scheduler: Unsupported value"),
+        (with_(model={"uri": "ftp://b/model"}), "must be s3://bucket/path"),
+        (with_(dataset={"uri": "train.jsonl"}), "must be s3://bucket/path"),
+        (with_(output={"uri": "file:///out"}), "would be lost with it"),
+        (with_(dataset=None), "are needed by the built-in trainer"),
+        ({"trainer": {"image": "i"}}, "are needed by the built-in trainer"),
+        ({"trainer": {"command": ["x"], "env": [{"name": "PERDURE_SPEC", "value": "x"}]}}, "are set by Perdure"),
+        ({"trainer": {"command": ["x"], "env": [{"name": "A"}]}}, "give exactly one of value and valueFrom"),
+        (with_(resources={"memory": "much"}), "spec.resources.memory"),
+        (with_(retry={"maxAttempts": 0}), "spec.retry.maxAttempts"),
+        (with_(checkpoint={"keep": 1}), "spec.checkpoint.keep"),
+        (with_(ttlSecondsAfterFinished=-1), "spec.ttlSecondsAfterFinished"),
+    ],
+)
+def test_a_mistake_is_refused_with_a_sentence(api_server: ApiServer, spec: Document, says: str) -> None:
+    said = answer(api_server, "create", "-f", "-", "--dry-run=server", document=training_job(spec))
+
+    assert says in said
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        GOOD,
+        {"trainer": {"image": "i", "command": ["true"]}},
+        with_(model={"uri": "file:///opt/model"}, training={"epochs": 0.5}),
+        with_(resources={"cpu": 2, "memory": "16Gi", "gpusPerNode": 1}),
+        with_(trainer={"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}),
+    ],
+)
+def test_a_good_spec_is_taken(api_server: ApiServer, spec: Document) -> None:
+    said = answer(api_server, "create", "-f", "-", "--dry-run=server", document=training_job(spec))
+
+    assert "created" in said
+
+
+@pytest.mark.parametrize("length", [63, 200, 253])
+def test_a_name_may_be_as_long_as_kubernetes_lets_it(api_server: ApiServer, length: int) -> None:
+    document = training_job(GOOD, "a" * length)
+
+    assert "created" in answer(api_server, "create", "-f", "-", "--dry-run=server", document=document)
+
+
+@pytest.fixture
+def stored(api_server: ApiServer) -> Document:
+    answer(api_server, "delete", "trainingjob", "job", "--ignore-not-found")
+    api_server.kubectl("create", "-f", "-", document=training_job(with_(lora={"rank": 4})))
+    document: Document = json.loads(api_server.kubectl("get", "trainingjob", "job", "-o", "json"))
+    return document
+
+
+@pytest.mark.parametrize(
+    ("patch", "field"),
+    [
+        ({"lora": {"rank": 8}}, "spec.lora"),
+        ({"lora": None}, "spec.lora"),
+        ({"resources": {"gpusPerNode": 1}}, "spec.resources"),
+        ({"training": {"maxSteps": 11}}, "spec.training"),
+        ({"dataset": {"uri": "s3://b/other"}}, "spec.dataset"),
+    ],
+)
+@pytest.mark.usefixtures("stored")
+def test_a_run_is_a_fact(api_server: ApiServer, patch: Document, field: str) -> None:
+    said = answer(api_server, "patch", "trainingjob", "job", "--type=merge", "-p", json.dumps({"spec": patch}))
+
+    assert f"{field} cannot change" in said
+
+
+@pytest.mark.usefixtures("stored")
+def test_the_ttl_may_change(api_server: ApiServer) -> None:
+    patch = json.dumps({"spec": {"ttlSecondsAfterFinished": 60}})
+
+    assert "patched" in answer(api_server, "patch", "trainingjob", "job", "--type=merge", "-p", patch)
+
+
+def test_a_new_object_reads_as_in_progress_before_anyone_has_seen_it(stored: Document) -> None:
+    conditions = {each["type"]: each["status"] for each in stored["status"]["conditions"]}
+
+    assert conditions == {"Reconciling": "True"}
+    assert stored["status"]["phase"] == "Pending"
+
+
+def finished(status: str) -> Document:
+    when = "2026-01-01T00:00:00Z"
+    each = {"type": "Succeeded", "status": status, "reason": "R", "message": "", "lastTransitionTime": when}
+    return {"status": {"phase": "Succeeded" if status == "True" else "Failed", "conditions": [each]}}
+
+
+@pytest.mark.parametrize(
+    "change", [finished("False"), {"status": {"phase": "Running"}}, {"status": {"conditions": []}}]
+)
+@pytest.mark.usefixtures("stored")
+def test_nobody_can_change_how_a_job_ended(api_server: ApiServer, change: Document) -> None:
+    def patch(document: Document) -> str:
+        merge = ["--subresource=status", "--type=merge", "-p", json.dumps(document)]
+        return answer(api_server, "patch", "trainingjob", "job", *merge)
+
+    assert "patched" in patch(finished("True"))
+
+    assert names.FINAL_STATUS_MESSAGE in patch(change)
+
+
+def test_kubectl_explain_reads_like_documentation(api_server: ApiServer) -> None:
+    said = api_server.kubectl("explain", "trainingjob.spec.lora")
+
+    assert "Hu et al. 2021" in said
+    assert "Rank of the update matrices." in said
