@@ -69,6 +69,7 @@ install: $(VENV)/.ready images ## Perdure in the development cluster, from this 
 .PHONY: generate
 generate: $(VENV)/.ready ## Files made from the models: CRDs, reference
 	@$(PYTHON) -m perdure_api.crd
+	@$(PYTHON) -m perdure_api.reference
 
 .PHONY: locks
 locks: ## Pin every dependency by hash, without naming an index

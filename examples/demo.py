@@ -109,8 +109,8 @@ def _introduce(*, own_cluster: bool) -> None:
     print("Perdure demo: a LoRA fine-tuning run as a TrainingJob, on a real Kubernetes, followed to its adapter.")
     if own_cluster:
         print(
-            "It installs Debian packages (containerd, runc, buildah, bible-kjv …), builds Kubernetes from Go modules and\n"
-            f"images from this checkout, and keeps them in {CACHE}. `make down` stops the cluster again."
+            "It installs Debian packages (containerd, runc, buildah, bible-kjv …), builds Kubernetes from Go modules\n"
+            f"and images from this checkout, and keeps them in {CACHE}. `make down` stops the cluster again."
         )
 
 

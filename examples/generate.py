@@ -36,7 +36,7 @@ def main() -> int:
 
     def continued(with_model: Any) -> str:
         output = with_model.generate(**tokens, max_new_tokens=NEW_TOKENS, do_sample=False, repetition_penalty=1.3)
-        text: str = tokenizer.decode(output[0], skip_special_tokens=True)
+        text = str(tokenizer.decode(output[0], skip_special_tokens=True))
         return " ".join(text.split())
 
     without = continued(model)

@@ -12,6 +12,7 @@ class ExitCode(IntEnum):
     """
 
     OK = 0
+    """Training is complete."""
     FAILED = 1
     """Anything unforeseen: tried again."""
     USAGE = 64

@@ -32,8 +32,11 @@ class Env(StrEnum):
     SPEC = "PERDURE_SPEC"
     """The TrainingJob's spec as one JSON document, defaults filled in."""
     JOB_NAME = "PERDURE_JOB_NAME"
+    """Name of the TrainingJob."""
     JOB_NAMESPACE = "PERDURE_JOB_NAMESPACE"
+    """Its namespace."""
     JOB_UID = "PERDURE_JOB_UID"
+    """Its uid: a new object of the same name has another."""
     ATTEMPT = "PERDURE_ATTEMPT"
     """Number of this attempt, from 1."""
     RUN_URI = "PERDURE_RUN_URI"
@@ -41,14 +44,18 @@ class Env(StrEnum):
     PROGRESS_URL = "PERDURE_PROGRESS_URL"
     """Where to POST progress; unset where no receiver is."""
     PROGRESS_TOKEN_FILE = "PERDURE_PROGRESS_TOKEN_FILE"  # noqa: S105
+    """File with the token to send (`Authorization: Bearer …`); it is renewed: read it again for each report."""
     PROGRESS_CA_FILE = "PERDURE_PROGRESS_CA_FILE"
+    """File with the authority (PEM) to check the receiver by."""
     SCRATCH = "PERDURE_SCRATCH"
     """A folder for temporary files and caches."""
 
     KUBEFLOW_URL = "KUBEFLOW_TRAINER_SERVER_URL"
     """Kubeflow's names (KEP-2779) for the same: the callback in Hugging Face's Trainer reports to us unchanged."""
     KUBEFLOW_TOKEN = "KUBEFLOW_TRAINER_SERVER_TOKEN"  # noqa: S105
+    """Same as PERDURE_PROGRESS_TOKEN_FILE."""
     KUBEFLOW_CA_CERT = "KUBEFLOW_TRAINER_SERVER_CA_CERT"
+    """Same as PERDURE_PROGRESS_CA_FILE."""
 
 
 Metrics = Annotated[dict[str, float], Field(max_length=256)]
