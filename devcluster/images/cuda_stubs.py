@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a script, run by its path
 """Stand-ins for NVIDIA's libraries, so that the CUDA build of torch can be imported where no GPU is.
 
 PyPI offers torch for CUDA only, and its libraries are linked against 3 GB of cuBLAS, cuDNN, NCCL and so on, which the
@@ -5,7 +6,7 @@ loader insists on although a machine without a GPU never calls into them. `pytho
 libraries with the same names and symbols (a few kB each) beside torch's own. Every stand-in function returns 1, an
 error in each of these APIs. The CUDA runtime stays the real one: it is what tells torch that there is no GPU.
 
-Needs gcc, nm and readelf.
+Needs gcc, nm and readelf; no C library.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def _build(target: Path, version: str, *, versioned: Symbols, plain: Symbols) ->
     source = "static int absent(void) { return 1; }\n" + "".join(
         f'int {name}(void) __attribute__((alias("absent")));\n' for name in sorted(versioned | plain)
     )
-    options = ["-shared", "-w", f"-Wl,-soname,{target.name}", "-o", str(target), "-x", "c", "-"]
+    options = ["-shared", "-nostdlib", "-w", f"-Wl,-soname,{target.name}", "-o", str(target), "-x", "c", "-"]
     with tempfile.NamedTemporaryFile("w", suffix=".map") as script:
         if versioned:
             script.write(f"{version} {{ global: {' '.join(f'{name};' for name in sorted(versioned))} }};\n")

@@ -1,0 +1,99 @@
+{{/* Parts of pod templates that every component has. */}}
+
+{{/* The restricted Pod Security Standard. */}}
+{{- define "perdure.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "perdure.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{/* Where a pod may run. Takes the component's values. */}}
+{{- define "perdure.scheduling" -}}
+{{- with .nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "perdure.imagePullSecrets" -}}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "perdure.temporalAddress" -}}
+{{- if .Values.temporal.quickStart.enabled -}}
+{{ include "perdure.temporal" . }}.{{ .Release.Namespace }}.svc:7233
+{{- else -}}
+{{ .Values.temporal.address }}
+{{- end -}}
+{{- end }}
+
+{{/* Environment of operator and workers. */}}
+{{- define "perdure.commonEnv" -}}
+- name: PERDURE_TEMPORAL_ADDRESS
+  value: {{ include "perdure.temporalAddress" . | quote }}
+- name: PERDURE_TEMPORAL_NAMESPACE
+  value: {{ .Values.temporal.namespace | quote }}
+- name: PERDURE_LOG_LEVEL
+  value: {{ .Values.logLevel | quote }}
+- name: PERDURE_HTTP_PORT
+  value: "8080"
+- name: PERDURE_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+- name: PERDURE_WATCH_NAMESPACES
+  value: {{ join "," .Values.watchNamespaces | quote }}
+{{- end }}
+
+{{/* Plain settings of the object store, as a YAML map: the same for workers and training pods. */}}
+{{- define "perdure.storeEnv" -}}
+{{- $env := dict }}
+{{- $endpoint := .Values.objectStore.endpoint }}
+{{- if .Values.objectStore.quickStart.enabled }}
+{{- $endpoint = printf "http://%s.%s.svc:8333" (include "perdure.objectStore" .) .Release.Namespace }}
+{{- end }}
+{{- with .Values.objectStore.region }}
+{{- $_ := set $env "AWS_REGION" . }}
+{{- end }}
+{{- if $endpoint }}
+{{- $_ := set $env "AWS_ENDPOINT_URL" $endpoint }}
+{{- if hasPrefix "http://" $endpoint }}
+{{- $_ := set $env "AWS_ALLOW_HTTP" "true" }}
+{{- end }}
+{{- end }}
+{{- toYaml (mergeOverwrite $env .Values.objectStore.env) }}
+{{- end }}
+
+{{/* Probes of operator and workers, which serve /healthz and /readyz on the port `http`. */}}
+{{- define "perdure.probes" -}}
+startupProbe:
+  httpGet: {path: /healthz, port: http}
+  periodSeconds: 1
+  failureThreshold: 120
+livenessProbe:
+  httpGet: {path: /healthz, port: http}
+  periodSeconds: 10
+  timeoutSeconds: 5
+readinessProbe:
+  httpGet: {path: /readyz, port: http}
+  periodSeconds: 5
+  timeoutSeconds: 5
+{{- end }}

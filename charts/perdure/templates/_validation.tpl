@@ -1,0 +1,24 @@
+{{/*
+What the schema cannot say, because it is about several values at once. Included by operator.yaml, so that nothing is
+rendered from values that contradict each other.
+*/}}
+{{- define "perdure.validation" -}}
+{{- if not .Values.image.registry }}
+{{- fail "\n\nimage.registry is empty. Build Perdure's images (Dockerfile.cpu, Dockerfile.gpu), push them to a registry of yours, and set image.registry to it." }}
+{{- end }}
+{{- if and .Values.temporal.address .Values.temporal.quickStart.enabled }}
+{{- fail (printf "\n\nFound temporal.address (%s) and temporal.quickStart.enabled, expected one of them. Leave temporal.address empty to use the quick start." .Values.temporal.address) }}
+{{- end }}
+{{- if not (or .Values.temporal.address .Values.temporal.quickStart.enabled) }}
+{{- fail "\n\nFound no Temporal. Set temporal.address to the host:port of an existing one, or temporal.quickStart.enabled=true to try Perdure with one in the cluster." }}
+{{- end }}
+{{- if and .Values.objectStore.endpoint .Values.objectStore.quickStart.enabled }}
+{{- fail (printf "\n\nFound objectStore.endpoint (%s) and objectStore.quickStart.enabled, expected one of them. Leave objectStore.endpoint empty to use the quick start." .Values.objectStore.endpoint) }}
+{{- end }}
+{{- if and .Values.objectStore.quickStart.enabled (not .Values.objectStore.quickStart.secretKey) }}
+{{- fail "\n\nobjectStore.quickStart.secretKey is empty. Choose a secret key for the quick-start object store, at least 8 characters long." }}
+{{- end }}
+{{- if and .Values.objectStore.quickStart.enabled (not .Values.objectStore.secretName) }}
+{{- fail "\n\nFound objectStore.quickStart.enabled and no objectStore.secretName, expected a name for the Secret that its credentials are written to, such as perdure-object-store." }}
+{{- end }}
+{{- end }}
