@@ -125,6 +125,11 @@ def kubelet_config(node: NodePlan, folder: Path, authority: Path, share: Share, 
             # Empty: pods with the Default DNS policy must not ask the machine's.
             "resolvConf": str(folder / "etc/resolv.conf"),
             "nodeLeaseDurationSeconds": NODE_LEASE_SECONDS,
+            # Whether its status has changed is looked at this often: a node that
+            # was cut off is Ready again soon, not 10 s, after it is back. What has
+            # not changed is reported at the usual pace.
+            "nodeStatusUpdateFrequency": "2s",
+            "nodeStatusReportFrequency": "1m",
             # Each node sees the whole machine; what the others offer is reserved.
             "systemReserved": {
                 "cpu": str(cpus - share.cpus) if cpus > share.cpus else "0",
