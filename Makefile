@@ -71,6 +71,10 @@ generate: $(VENV)/.ready ## Files made from the models: CRDs, reference
 	@$(PYTHON) -m perdure_api.crd
 	@$(PYTHON) -m perdure_api.reference
 
+.PHONY: histories
+histories: $(VENV)/.ready ## Record workflow histories of a release (VERSION=0.1.0), which every later version must replay
+	@$(PYTHON) -m tests.workers.workflows.record $(VERSION)
+
 .PHONY: locks
 locks: ## Pin every dependency by hash, without naming an index
 	@scripts/lock

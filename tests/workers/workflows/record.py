@@ -1,0 +1,102 @@
+"""Records histories of the training workflow as it is now: `python -m tests.workers.workflows.record VERSION`.
+
+Do it once for every release; test_replay.py then holds every later version of the code to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from perdure_api import names
+from perdure_api.conditions import Reason
+from perdure_api.spec import DeadlinesSpec, RetrySpec, TrainingJobSpec
+from perdure_api.workflow import JobRef, TrainingInput
+from perdure_workers.attempts.outcome import Outcome
+from perdure_workers.process import sandbox
+from perdure_workers.workflows.training import TrainingWorkflow
+from tests.workers.workflows.conftest import BUILT_IN, COMPLETED, DISRUPTED, FAILED, OWN, World
+
+HISTORIES = Path(__file__).parents[1] / "histories"
+QUICK = RetrySpec(max_attempts=2, initial_interval_seconds=0)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One course of things."""
+
+    spec: TrainingJobSpec
+    world: World
+    cancel: bool = False
+
+
+def scenarios() -> dict[str, Scenario]:
+    """Every kind of way that a job can go."""
+    quick = {"retry": QUICK}
+    no_pod = Outcome(reason=Reason.NO_CAPACITY, message="0/2 nodes", pod_remains=True)
+    return {
+        "own-command": Scenario(OWN, World()),
+        "built-in": Scenario(BUILT_IN, World()),
+        "retried": Scenario(BUILT_IN.model_copy(update=quick), World(endings=[FAILED, DISRUPTED, COMPLETED])),
+        "max-attempts": Scenario(BUILT_IN.model_copy(update=quick), World(endings=[FAILED])),
+        "store-away": Scenario(BUILT_IN, World(checks=[Reason.STORE_UNAVAILABLE, *World().checks])),
+        "dataset-broken": Scenario(BUILT_IN, World(checks=[Reason.DATASET_BROKEN])),
+        "job-refused": Scenario(OWN, World(creations=[Reason.JOB_REFUSED, None])),
+        "no-capacity": Scenario(OWN, World(endings=[no_pod])),
+        "cancelled": Scenario(OWN, World(monitor_for_ever=True), cancel=True),
+        "too-long": Scenario(
+            OWN.model_copy(update={"deadlines": DeadlinesSpec(active_seconds=1)}), World(monitor_for_ever=True)
+        ),
+    }
+
+
+async def record(version: str) -> None:
+    """Writes one JSON file for each scenario."""
+    folder = HISTORIES / version
+    folder.mkdir(parents=True, exist_ok=True)
+    server = str(Path(sys.executable).with_name("temporal"))
+    async with await WorkflowEnvironment.start_local(
+        dev_server_existing_path=server, data_converter=pydantic_data_converter
+    ) as environment:
+        for name, scenario in scenarios().items():
+            (folder / f"{name}.json").write_text(await _history(environment.client, name, scenario))
+            sys.stdout.write(f"{version}/{name}.json\n")
+
+
+async def _history(client: Client, name: str, scenario: Scenario) -> str:
+    activities = scenario.world.activities()
+    cpu = Worker(
+        client,
+        task_queue=names.TASK_QUEUE_CPU,
+        workflows=[TrainingWorkflow],
+        activities=activities,
+        workflow_runner=sandbox(),
+    )
+    watch = Worker(client, task_queue=names.TASK_QUEUE_WATCH, activities=activities)
+    async with cpu, watch:
+        job = JobRef(namespace="histories", name=name, uid=str(uuid.uuid4()), generation=1)
+        wish = TrainingInput(job=job, spec=scenario.spec)
+        handle = await client.start_workflow(
+            TrainingWorkflow.run, wish, id=job.workflow_id, task_queue=names.TASK_QUEUE_CPU
+        )
+        if scenario.cancel:
+            await scenario.world.created_one.wait()
+            await handle.cancel()
+        try:
+            await handle.result()
+        except WorkflowFailureError:
+            if not scenario.cancel:
+                raise
+        return (await handle.fetch_history()).to_json()
+
+
+if __name__ == "__main__":
+    asyncio.run(record(sys.argv[1]))

@@ -1,0 +1,28 @@
+"""Workflows outlive releases: what a released version began, this one must be able to carry on."""
+
+from __future__ import annotations
+
+import pytest
+from temporalio.client import WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
+
+from perdure_workers.process import sandbox
+from perdure_workers.workflows.training import TrainingWorkflow
+from tests.workers.workflows.record import HISTORIES, scenarios
+
+RECORDED = {f"{path.parent.name}/{path.stem}": path.read_text() for path in sorted(HISTORIES.glob("*/*.json"))}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+async def test_a_recorded_history_replays(name: str) -> None:
+    replayer = Replayer(workflows=[TrainingWorkflow], workflow_runner=sandbox(), data_converter=pydantic_data_converter)
+
+    await replayer.replay_workflow(WorkflowHistory.from_json(name, RECORDED[name]))
+
+
+def test_every_release_has_every_scenario_of_its_time() -> None:
+    assert RECORDED, "no histories; record some: make histories VERSION=…"
+    newest = max(HISTORIES.iterdir())
+
+    assert {path.stem for path in newest.iterdir()} >= set(scenarios())
