@@ -6,6 +6,7 @@ StoreError
 ├── AccessDenied
 │   └── NoCredentials
 ├── AlreadyExists
+├── TooLarge
 ├── NoSpace
 └── Unavailable      the only one that waiting can heal: callers retry it, and nothing else
 """
@@ -44,6 +45,10 @@ class NoCredentials(AccessDenied):
 
 class AlreadyExists(StoreError):
     """A conditional write found something there."""
+
+
+class TooLarge(StoreError):
+    """An object is larger than whoever reads it is ready for."""
 
 
 class NoSpace(StoreError):

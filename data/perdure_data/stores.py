@@ -19,7 +19,7 @@ from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, LocalStore, S3Store
 
 from perdure_api.uri import StoreUri
-from perdure_data.errors import StoreError, translated
+from perdure_data.errors import StoreError, TooLarge, translated
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -70,7 +70,7 @@ class Stores:
         """The whole object.
 
         Raises:
-            StoreError: also when the object is larger than the limit.
+            TooLarge: the object is larger than the limit.
         """
         client, key = self._address(uri)
         with translated(uri):
@@ -78,7 +78,7 @@ class Stores:
             size = answer.meta["size"]
             if size <= limit_bytes:
                 return bytes(answer.bytes())
-        raise StoreError(f"{uri} has {size} bytes; at most {limit_bytes} were expected there")
+        raise TooLarge(f"{uri} has {size} bytes; at most {limit_bytes} were expected there")
 
     async def read_async(self, uri: StoreUri, *, limit_bytes: int) -> bytes:
         """The whole object; see `read`."""
@@ -88,7 +88,7 @@ class Stores:
             size = answer.meta["size"]
             if size <= limit_bytes:
                 return bytes(await answer.bytes_async())
-        raise StoreError(f"{uri} has {size} bytes; at most {limit_bytes} were expected there")
+        raise TooLarge(f"{uri} has {size} bytes; at most {limit_bytes} were expected there")
 
     def read_range(self, info: ObjectInfo, start: int, end: int) -> bytes:
         """The bytes from `start` up to `end` (exclusive; less at the end of the object).

@@ -15,6 +15,7 @@ from perdure_data.errors import (
     NoCredentials,
     NotFound,
     StoreError,
+    TooLarge,
     Unavailable,
 )
 from perdure_data.stores import Stores
@@ -38,7 +39,7 @@ async def test_the_async_forms_say_the_same(stores: Stores, folder: StoreUri) ->
 
 def test_a_read_is_bounded(stores: Stores, folder: StoreUri) -> None:
     stores.put(folder.child("x"), b"hello")
-    with pytest.raises(StoreError, match="has 5 bytes; at most 4"):
+    with pytest.raises(TooLarge, match="has 5 bytes; at most 4"):
         stores.read(folder.child("x"), limit_bytes=4)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from typing import TYPE_CHECKING, Final, TextIO
+from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import structlog
 
@@ -16,22 +17,23 @@ QUIET_LIBRARIES: Final = ("transformers", "peft", "huggingface_hub", "accelerate
 _BAR_CHARACTERS: Final = 24
 
 
-def configure(stream: TextIO, **context: object) -> None:
-    """Logs events with fields to a stream: for people on a terminal, as JSON elsewhere."""
+def configure(stream: TextIO, context: Mapping[str, object]) -> None:
+    """Logs events with fields to a stream: for people on a terminal, as JSON with the context elsewhere."""
     people = stream.isatty()
-    renderer = structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer()
+
+    def with_context(_: object, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+        return event if people else {**context, **event}
+
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            with_context,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            renderer,
+            structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.PrintLoggerFactory(stream),
-        cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(**({} if people else context))
 
 
 def quieten_libraries() -> None:

@@ -13,7 +13,7 @@ from typing import NoReturn
 import structlog
 
 from perdure_api.exit_codes import ExitCode
-from perdure_api.pod import Env, TerminationMessage
+from perdure_api.pod import TerminationMessage
 from perdure_data.stores import Stores
 from perdure_trainer import console, machine, termination
 from perdure_trainer.failures import Stopped, TrainerError, UsageError, failure_of
@@ -30,11 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; every failure is one sentence in the log and in the termination message.
     """
-    console.configure(sys.stderr, job=os.environ.get(Env.JOB_NAME, ""), attempt=os.environ.get(Env.ATTEMPT, "1"))
+    console.configure(sys.stderr, {})
     try:
         options = _parser().parse_args(arguments)
     except UsageError as error:
-        _log.error("run_ended", exit_code=int(error.exit_code), message=str(error))  # noqa: TRY400 - a sentence is enough
+        _log.error("run_ended", exit_code=int(error.exit_code), message=str(error))
         termination.leave(TerminationMessage(message=str(error)))
         return error.exit_code
     stop = StopSignal()
@@ -68,6 +68,7 @@ def _run(options: argparse.Namespace, stop: StopSignal) -> tuple[ExitCode, Termi
     run = None
     try:
         settings = _settings(options)
+        console.configure(sys.stderr, {"job": settings.job_name, "attempt": settings.attempt})
         machine.prepare_environment(os.environ, settings.scratch)
         console.quieten_libraries()
         # Not earlier: torch reads the environment when it is imported, and takes seconds.

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from perdure_api.pod import CheckpointRef
 from perdure_api.uri import StoreUri
-from perdure_data.errors import AlreadyExists, NotFound
+from perdure_data.errors import AlreadyExists, NotFound, TooLarge
 from perdure_data.stores import Stores
 from perdure_trainer.checkpoints.manifest import (
     FORMAT,
@@ -168,26 +168,29 @@ class Repository:
         if manifest.format > FORMAT:
             raise BrokenCheckpoint(f"format {manifest.format} is of a newer trainer; this one reads up to {FORMAT}")
         self._refuse_if_foreign(checkpoint, manifest)
-        files = {}
-        for entry in manifest.files:
-            try:
-                files[entry.name] = self.stores.read(checkpoint.folder.child(entry.name), limit_bytes=entry.size_bytes)
-            except NotFound as error:
-                raise BrokenCheckpoint(f"{entry.name} is missing") from error
-            if not entry.describes(files[entry.name]):
-                raise BrokenCheckpoint(
-                    f"{entry.name} is not what was written ({len(files[entry.name])} of {entry.size_bytes} bytes, or "
-                    "another hash)"
-                )
+        files = {entry.name: self._content(checkpoint, entry) for entry in manifest.files}
         try:
             return snapshot_of(files)
         except PayloadError as error:
             raise BrokenCheckpoint(str(error)) from error
 
-    def _manifest(self, checkpoint: Committed) -> Manifest:
-        content = self.stores.read(checkpoint.folder.child(MANIFEST_NAME), limit_bytes=MANIFEST_LIMIT_BYTES)
+    def _content(self, checkpoint: Committed, entry: FileEntry) -> bytes:
         try:
-            return Manifest.model_validate_json(content)
+            content = self.stores.read(checkpoint.folder.child(entry.name), limit_bytes=entry.size_bytes)
+        except (NotFound, TooLarge) as error:
+            raise BrokenCheckpoint(str(error)) from error
+        if not entry.describes(content):
+            raise BrokenCheckpoint(
+                f"{entry.name} is not what was written: {len(content)} of {entry.size_bytes} bytes, or another hash"
+            )
+        return content
+
+    def _manifest(self, checkpoint: Committed) -> Manifest:
+        uri = checkpoint.folder.child(MANIFEST_NAME)
+        try:
+            return Manifest.model_validate_json(self.stores.read(uri, limit_bytes=MANIFEST_LIMIT_BYTES))
+        except (NotFound, TooLarge) as error:
+            raise BrokenCheckpoint(str(error)) from error
         except ValidationError as error:
             raise BrokenCheckpoint(f"{MANIFEST_NAME} is unreadable ({error.error_count()} problems)") from error
 

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perdure_api.pod import Env
+from perdure_api.uri import StoreUri, parse_uri
+from perdure_data.stores import Stores
+from tests.trainer import process, tiny
+
+
+@pytest.fixture
+def stores() -> Stores:
+    return Stores()
+
+
+@pytest.fixture(params=["file", "s3"])
+def run_uri(request: pytest.FixtureRequest, tmp_path: Path) -> StoreUri:
+    """The folder of a run: each test that asks for it runs on a file system and on S3."""
+    if request.param == "file":
+        return parse_uri(f"file://{tmp_path}/output/runs/uid-1")
+    return parse_uri(f"{request.getfixturevalue('s3_folder')}/runs/uid-1")
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A tiny model and what it can learn from."""
+
+    model: Path
+    dataset: Path
+
+
+@pytest.fixture(scope="session")
+def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny.write_model(folder / "model")
+    tiny.write_dataset(folder / "train.jsonl")
+    return Tiny(folder / "model", folder / "train.jsonl")
+
+
+def spec(files: Tiny, **parts: dict[str, Any]) -> dict[str, Any]:
+    """A spec for the tiny model; parts replace or add to the fields below."""
+    whole: dict[str, dict[str, Any]] = {
+        "model": {"uri": f"file://{files.model}"},
+        "dataset": {"uri": f"file://{files.dataset}"},
+        "lora": {"rank": 4, "dropout": 0.1},
+        "training": {"maxSteps": 12, "batchSize": 4, "sequenceLength": 16, "learningRate": 0.01, "seed": 7},
+        "checkpoint": {"everySteps": 3},
+    }
+    return {name: {**whole.get(name, {}), **parts.get(name, {})} for name in whole.keys() | parts.keys()}
+
+
+@dataclass
+class Attempts:
+    """Starts one attempt at a run after another."""
+
+    run_uri: str
+    spec: dict[str, Any]
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    started: int = 0
+
+    def start(
+        self, *, at_step: int | None = None, in_save_of_step: int | None = None, **environment: str
+    ) -> process.TrainerProcess:
+        """Starts the next attempt, which may die at a given place."""
+        self.started += 1
+        folder = self.folder / f"attempt-{self.started}"
+        own: dict[str, str] = {
+            Env.SPEC: json.dumps(self.spec),
+            Env.JOB_NAME: "job",
+            Env.JOB_UID: "uid-1",
+            Env.ATTEMPT: str(self.started),
+            Env.RUN_URI: self.run_uri,
+            Env.SCRATCH: str(folder / "scratch"),
+        }
+        merged = {str(name): value for name, value in {**self.environment, **own, **environment}.items() if value}
+        return process.start(merged, folder, [], process.Fault(at_step, in_save_of_step))
+
+    def run(self, **options: Any) -> process.Ended:
+        """Starts the next attempt and waits for its end."""
+        return self.start(**options).end()
+
+
+@pytest.fixture
+def attempts(tiny_files: Tiny, tmp_path: Path) -> Attempts:
+    """Attempts at a run on a file system."""
+    return Attempts(f"file://{tmp_path}/run", spec(tiny_files), tmp_path)

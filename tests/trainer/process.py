@@ -1,0 +1,144 @@
+"""The trainer as a process of its own that can really be killed.
+
+Processes are forked from a server that has imported torch once: a fresh interpreter would take seconds each time.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+
+import torch
+
+from perdure_api.pod import TerminationMessage
+from perdure_api.spec import TrainingSpec
+from perdure_trainer import loop, schedule
+from perdure_trainer.checkpoints.manifest import Manifest
+from perdure_trainer.checkpoints.repository import Repository
+from perdure_trainer.checkpoints.writer import CheckpointWriter
+from perdure_trainer.main import main
+from perdure_trainer.state import Snapshot
+
+PRELOADED = ["tests.trainer.process", "perdure_trainer.run", "perdure_trainer.models.causal_lm"]
+END_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Where a process kills itself with SIGKILL, as a power cut would. Saves before that place are done."""
+
+    at_step: int | None = None
+    """While it computes this step (from 0)."""
+    in_save_of_step: int | None = None
+    """Between the payload of this checkpoint and its manifest."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that is over."""
+
+    exit_code: int | None
+    """Negative: the signal that ended it."""
+    last_words: TerminationMessage
+    log: str
+    seconds: float
+
+
+class TrainerProcess:
+    """One attempt that runs."""
+
+    def __init__(self, process: ForkServerProcess, folder: Path) -> None:
+        self._process = process
+        self._folder = folder
+        self._begun = time.monotonic()
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Waits until something is so; the process must not end before."""
+        deadline = time.monotonic() + END_SECONDS
+        while not condition():
+            assert self._process.is_alive(), f"ended too early:\n{self._log()}"
+            assert time.monotonic() < deadline, f"did not happen within {END_SECONDS} s:\n{self._log()}"
+            time.sleep(0.01)
+
+    def terminate(self) -> Ended:
+        """Sends SIGTERM, as the kubelet does, and waits."""
+        self._begun = time.monotonic()
+        self._process.terminate()
+        return self.end()
+
+    def end(self) -> Ended:
+        """Waits for the end."""
+        self._process.join(END_SECONDS)
+        assert not self._process.is_alive(), f"did not end within {END_SECONDS} s:\n{self._log()}"
+        words = self._folder / "termination-log"
+        return Ended(
+            exit_code=self._process.exitcode,
+            last_words=TerminationMessage.decode(words.read_text() if words.exists() else ""),
+            log=self._log(),
+            seconds=time.monotonic() - self._begun,
+        )
+
+    def _log(self) -> str:
+        return (self._folder / "log").read_text()
+
+
+def context() -> ForkServerContext:
+    """Where processes are forked from."""
+    root = str(Path(__file__).parents[2])
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload(PRELOADED)
+    return forkserver
+
+
+def start(environment: dict[str, str], folder: Path, arguments: list[str], fault: Fault) -> TrainerProcess:
+    """Starts an attempt with this environment and nothing else in it."""
+    folder.mkdir(parents=True)
+    process = context().Process(target=_main, args=(environment, folder, arguments, fault))
+    process.start()
+    return TrainerProcess(process, folder)
+
+
+def _main(environment: dict[str, str], folder: Path, arguments: list[str], fault: Fault) -> None:
+    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG"}}
+    os.environ.clear()
+    os.environ.update(kept | environment)
+    _plant(fault)
+    code = main([*arguments, f"--termination-log={folder / 'termination-log'}"])
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _plant(fault: Fault) -> None:
+    torch.set_num_threads(1)
+    rate, commit, submit = schedule.learning_rate, Repository._commit, CheckpointWriter.submit
+
+    def rate_or_die(training: TrainingSpec, step: int, total: int) -> float:
+        if step == fault.at_step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rate(training, step, total)
+
+    def commit_or_die(self: Repository, folder: object, manifest: Manifest) -> None:
+        if manifest.step == fault.in_save_of_step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        commit(self, folder, manifest)  # type: ignore[arg-type] # passed on as it came
+
+    def submit_and_wait(self: CheckpointWriter, snapshot: Snapshot) -> None:
+        submit(self, snapshot)
+        self.collect(timeout_seconds=None)
+
+    # A dozen steps of a tiny model take less time than one save: only so is it known which saves were done by when.
+    CheckpointWriter.submit = submit_and_wait  # type: ignore[method-assign] # see above
+    loop.learning_rate = rate_or_die  # type: ignore[attr-defined] # a fault, planted
+    Repository._commit = commit_or_die  # type: ignore[method-assign] # a fault, planted

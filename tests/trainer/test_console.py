@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import io
+import json
+
+import structlog
+
+from perdure_trainer.console import ProgressLine, configure, progress_line
+from tests.trainer.test_progress import step_report
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_pod_logs_events_as_json_with_their_context() -> None:
+    stream = io.StringIO()
+    configure(stream, {"job": "j", "attempt": 3})
+    structlog.get_logger().info("checkpoint_committed", step=5)
+    logged = json.loads(stream.getvalue())
+    assert logged.pop("timestamp").endswith("Z")
+    assert logged == {"event": "checkpoint_committed", "level": "info", "step": 5, "job": "j", "attempt": 3}
+    structlog.reset_defaults()
+
+
+def test_a_terminal_shows_one_line_that_stands_still() -> None:
+    stream = Terminal()
+    line = ProgressLine(stream)
+    line.show(step_report(10), 300)
+    line.show(step_report(40), 0)
+    assert stream.getvalue().count("\n") == 1
+    assert stream.getvalue().count("\r") == 2
+
+
+def test_a_pod_gets_no_progress_line() -> None:
+    stream = io.StringIO()
+    ProgressLine(stream).show(step_report(10), 300)
+    assert stream.getvalue() == ""
+
+
+def test_the_line_says_how_far_and_how_well() -> None:
+    assert progress_line(step_report(10), 305) == (
+        "██████░░░░░░░░░░░░░░░░░░ 10/40  loss 2.5000  lr 1.00e-04  123 tokens/s  5:05 left"
+    )

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any
+
+import pytest
+import torch
+
+from perdure_api.pod import CheckpointRef
+from perdure_api.spec import CheckpointSpec, TrainingSpec
+from perdure_api.uri import parse_uri
+from perdure_data.errors import Unavailable
+from perdure_data.stores import Stores
+from perdure_trainer import state
+from perdure_trainer.checkpoints.repository import Repository
+from perdure_trainer.checkpoints.writer import CheckpointWriter
+from perdure_trainer.data.order import Order
+from perdure_trainer.failures import Diverged, Fenced, Stopped
+from perdure_trainer.loop import StepReport, Training, Wishes
+from perdure_trainer.state import Position, Snapshot
+from perdure_trainer.stopping import StopSignal
+from tests.trainer.checkpoints.test_repository import settings
+from tests.trainer.toy import Plane, Points, ToyModel
+
+
+@dataclass
+class Shelf:
+    """Where snapshots are kept."""
+
+    saved: list[Snapshot] = field(default_factory=list)
+    on_save: Callable[[], object] = lambda: None
+
+
+class MemoryRepository(Repository):
+    """Keeps snapshots on a shelf; fails or waits where a test wants it to."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(Stores(), settings(parse_uri("file:///nonexistent"), 1), {})
+        object.__setattr__(self, "shelf", shelf)  # the class is frozen
+
+    shelf: Shelf
+
+    def save(self, snapshot: Snapshot) -> CheckpointRef:
+        self.shelf.on_save()
+        self.shelf.saved.append(snapshot)
+        return CheckpointRef(uri=f"memory/{snapshot.position.step}", step=snapshot.position.step)
+
+    def prune(self) -> None:
+        pass
+
+
+@dataclass
+class Bench:
+    """A loop over the toy model with everything around it."""
+
+    spec: TrainingSpec = field(default_factory=lambda: TrainingSpec(max_steps=20, batch_size=4, learning_rate=0.05))
+    checkpoint: CheckpointSpec = field(default_factory=lambda: CheckpointSpec(every_steps=5))
+    model: ToyModel = field(default_factory=ToyModel)
+    shelf: Shelf = field(default_factory=Shelf)
+    stop: StopSignal = field(default_factory=StopSignal)
+    wishes: Wishes = field(default_factory=Wishes)
+    reports: list[StepReport] = field(default_factory=list)
+    after_step: Callable[[StepReport], None] = lambda _: None
+    saves_are_awaited: bool = True
+    """Which saves are done by when must not depend on the machine."""
+    now: float = 0.0
+
+    def run(self, resume_from: Snapshot | None = None) -> Position:
+        optimizer = torch.optim.AdamW([parameter for _, parameter in state.trainable(self.model.module)])
+        position = Position()
+        torch.manual_seed(1)
+        if resume_from:
+            state.put_back(resume_from, self.model.module, optimizer)
+            position = resume_from.position
+        self.writer = CheckpointWriter(MemoryRepository(self.shelf), position.step, clock=lambda: self.now)
+        training = Training(
+            model=self.model,
+            optimizer=optimizer,
+            samples=Plane(),
+            order=Order(1, 100),
+            spec=self.spec,
+            checkpoint=self.checkpoint,
+            total_steps=self.spec.max_steps or 0,
+            writer=self.writer,
+            stop=self.stop,
+            wishes=self.wishes,
+            on_step=self._on_step,
+            clock=self._clock,
+        )
+        return training.run(position)
+
+    @property
+    def saved_steps(self) -> list[int]:
+        return [snapshot.position.step for snapshot in self.shelf.saved]
+
+    def _on_step(self, report: StepReport) -> None:
+        self.reports.append(report)
+        if self.writer._running and self.saves_are_awaited:
+            self.writer._running.exception()
+        self.after_step(report)
+
+    def _clock(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def weights(bench: Bench) -> dict[str, list[Any]]:
+    return {name: parameter.tolist() for name, parameter in state.trainable(bench.model.module)}
+
+
+def test_training_lowers_the_loss_and_counts_what_it_did() -> None:
+    bench = Bench(spec=TrainingSpec(max_steps=100, batch_size=4, gradient_accumulation_steps=2, learning_rate=0.05))
+    position = bench.run()
+    assert (position.step, position.samples, position.labels) == (100, 800, 800)
+    assert bench.reports[-1].loss < 0.5 * bench.reports[0].loss
+    assert [report.position.step for report in bench.reports] == list(range(1, 101))
+
+
+def test_saves_every_so_many_steps_and_at_the_end() -> None:
+    bench = Bench(spec=TrainingSpec(max_steps=12, batch_size=4))
+    bench.run()
+    assert bench.saved_steps == [5, 10, 12]
+
+
+def test_saves_when_time_has_passed() -> None:
+    bench = Bench(checkpoint=CheckpointSpec(every_steps=10**6, every_seconds=10))
+    bench.run()
+    assert len(bench.saved_steps) > 2
+
+
+def test_saves_on_command() -> None:
+    bench = Bench(checkpoint=CheckpointSpec(every_steps=10**6))
+
+    def ask(report: StepReport) -> None:
+        bench.wishes.checkpoint |= report.position.step == 7
+
+    bench.after_step = ask
+    bench.run()
+    assert bench.saved_steps == [7, 20]
+
+
+@pytest.mark.parametrize("micro_batches", [1, 3])
+@pytest.mark.parametrize("at", [0, 2, 4])
+def test_a_stop_anywhere_and_a_resume_change_nothing(micro_batches: int, at: int) -> None:
+    spec = TrainingSpec(max_steps=6, batch_size=2, gradient_accumulation_steps=micro_batches, learning_rate=0.05)
+    undisturbed = Bench(spec=spec)
+    undisturbed.run()
+    stopped = Bench(spec=spec)
+    loss, calls = stopped.model.loss, iter(range(10**6))
+
+    def loss_and_signal(batch: Points) -> torch.Tensor:
+        if next(calls) == at:
+            stopped.stop.request("stopped by a test")
+        return loss(batch)
+
+    stopped.model.loss = loss_and_signal  # type: ignore[method-assign] # a signal in the midst of a step
+    with pytest.raises(Stopped, match="stopped by a test"):
+        stopped.run()
+    resumed = Bench(spec=spec)
+    resumed.run(stopped.shelf.saved[-1] if stopped.shelf.saved else None)
+    assert weights(resumed) == weights(undisturbed)
+    assert resumed.reports[-1].position.train_loss == undisturbed.reports[-1].position.train_loss
+
+
+def test_a_stop_saves_the_last_whole_step() -> None:
+    bench = Bench(checkpoint=CheckpointSpec(every_steps=10**6))
+
+    def stop(report: StepReport) -> None:
+        if report.position.step == 8:
+            bench.stop.request("enough")
+
+    bench.after_step = stop
+    with pytest.raises(Stopped, match="enough"):
+        bench.run()
+    assert bench.saved_steps == [8]
+    assert bench.writer.newest is not None
+    assert bench.writer.newest.step == 8
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_saves_nothing_of_it() -> None:
+    bench = Bench()
+    loss = bench.model.loss
+
+    def diverge(batch: Points) -> torch.Tensor:
+        return loss(batch) * (math.nan if len(bench.reports) == 7 else 1)
+
+    bench.model.loss = diverge  # type: ignore[method-assign] # a model that diverges at step 8
+    with pytest.raises(
+        Diverged, match=r"the loss is nan at step 8; the last good checkpoint is memory/5\. Lower training"
+    ):
+        bench.run()
+    assert bench.saved_steps == [5]
+
+
+def test_a_gradient_without_end_ends_the_run() -> None:
+    bench = Bench(spec=TrainingSpec(max_steps=5, max_grad_norm=0))
+    loss = bench.model.loss
+    bench.model.loss = lambda batch: (loss(batch) * 0 + 1e30 * loss(batch)) * 1e30  # type: ignore[method-assign]
+    with pytest.raises(Diverged, match="at step 1; there is no checkpoint of this attempt"):
+        bench.run()
+
+
+def test_saves_that_fail_never_stop_training_and_are_tried_again() -> None:
+    bench = Bench()
+
+    def fail() -> None:
+        if len(bench.reports) < 14:
+            raise Unavailable("the store is away")
+
+    bench.shelf.on_save = fail
+    assert bench.run().step == 20
+    assert bench.saved_steps[0] in {14, 15, 16, 17}
+    assert bench.saved_steps[-1] == 20
+
+
+def test_a_store_that_stays_away_does_not_keep_the_end_from_coming() -> None:
+    bench = Bench()
+
+    def fail() -> None:
+        raise Unavailable("the store is away")
+
+    bench.shelf.on_save = fail
+    assert bench.run().step == 20
+    assert bench.writer.newest is None
+
+
+def test_a_slow_save_does_not_hold_up_training() -> None:
+    bench = Bench(saves_are_awaited=False)
+    released = Event()
+    bench.shelf.on_save = lambda: released.wait(30)
+
+    def release(report: StepReport) -> None:
+        if report.position.step == 19:
+            released.set()
+
+    bench.after_step = release
+    assert bench.run().step == 20
+    assert bench.saved_steps == [5, 20]
+
+
+def test_a_fenced_attempt_ends_at_its_next_save() -> None:
+    bench = Bench()
+
+    def fence() -> None:
+        raise Fenced("attempt 2 has taken over")
+
+    bench.shelf.on_save = fence
+    with pytest.raises(Fenced):
+        bench.run()
+    assert len(bench.reports) <= 7
+
+
+def test_accumulated_micro_batches_are_one_large_batch() -> None:
+    """Up to rounding, and with dropout off: each label weighs the same."""
+    results = []
+    for size, count in ((8, 1), (2, 4)):
+        bench = Bench(spec=TrainingSpec(max_steps=5, batch_size=size, gradient_accumulation_steps=count))
+        bench.model.without_dropout()
+        bench.run()
+        results.append([report.loss for report in bench.reports])
+    assert results[0] == pytest.approx(results[1], rel=1e-5)
+
+
+def test_a_finished_run_has_nothing_left_to_do() -> None:
+    bench = Bench()
+    bench.run()
+    again = Bench()
+    position = again.run(bench.shelf.saved[-1])
+    assert (position, again.reports, again.saved_steps) == (bench.shelf.saved[-1].position, [], [])
