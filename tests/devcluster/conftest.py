@@ -60,10 +60,10 @@ def buildah_image(tmp_path: Path, running: RunningCluster) -> Iterator[Callable[
         (tmp_path / "Dockerfile").write_text(f"FROM {base}\nCOPY text /text\n")
         name = "localhost/perdure-devcluster-test:latest"
         command = ["buildah", "bud", "--quiet", "--isolation", "chroot", "--tag", name, str(tmp_path)]
-        subprocess.run(command, check=True, capture_output=True)
-        made.append(name)
+        result = subprocess.run(command, check=True, capture_output=True, text=True)
+        made.append(result.stdout.strip())
         return name
 
     yield make
-    for name in set(made):
-        subprocess.run(["buildah", "rmi", "--force", name], check=False, capture_output=True)
+    # By id: a second image takes the name from the first.
+    subprocess.run(["buildah", "rmi", "--force", *made], check=True, capture_output=True)
