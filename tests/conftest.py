@@ -169,19 +169,17 @@ class ApiServer:
         return path
 
     def kubectl(self, *arguments: str, document: object = None) -> str:
-        """What kubectl says as an administrator.
-
-        Raises:
-            subprocess.CalledProcessError: it failed.
-        """
-        return subprocess.run(
+        """What kubectl says as an administrator; it must succeed."""
+        answer = subprocess.run(
             [_binary("kubectl"), "--kubeconfig", self.kubeconfig, *arguments],
             input=None if document is None else json.dumps(document),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            check=True,
-        ).stdout
+            check=False,
+        )
+        assert answer.returncode == 0, f"kubectl {' '.join(arguments)}: {answer.stdout}"
+        return answer.stdout
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +232,7 @@ def _wait_until_ready(server: ApiServer, process: subprocess.Popen[bytes]) -> No
             # The post-start hooks make the roles that let anyone discover what there is.
             if server.kubectl("get", "--raw", "/readyz") == "ok":
                 return
-        except subprocess.CalledProcessError:
+        except AssertionError:
             time.sleep(0.2)
     pytest.fail(f"the API server was not ready within {START_SECONDS} s; its log: {server.folder}/apiserver.log")
 

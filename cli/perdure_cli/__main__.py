@@ -1,0 +1,5 @@
+"""`python -m perdure_cli`."""
+
+from perdure_cli.main import main
+
+main()

@@ -1,0 +1,275 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import update_wrapper
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from perdure_api.pod import CONTAINER_NAME
+from perdure_cli import attempts, bar, story, table
+from perdure_cli.attempts import Pod
+from perdure_cli.cluster import Cluster, Where
+from perdure_cli.errors import EXIT_FAILED, EXIT_SUCCEEDED, EXIT_UNKNOWN, CliError, NoCluster, NotThere
+from perdure_cli.job import Job
+
+_POLL_SECONDS: Final = 1.0
+_EXIT_INTERRUPTED: Final = 130
+_WIDE: Final = 10_000
+_ENDING_SECONDS: Final = 5.0
+"""How long the status may take to tell how an attempt ended whose log has ended."""
+
+
+class Commands(click.Group):
+    """Commands whose errors are sentences."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """What the command returns; an error ends it with its sentence."""
+        try:
+            return super().invoke(ctx)
+        except CliError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(EXIT_UNKNOWN)
+
+
+def where_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Kubectl's options for which cluster and namespace: before the command or after it."""
+
+    def with_where(
+        ctx: click.Context, /, namespace: str | None, context: str | None, kubeconfig: str | None, **rest: Any
+    ) -> Any:
+        outer = ctx.find_object(Where) or Where()
+        ctx.obj = Where(namespace or outer.namespace, context or outer.context, kubeconfig or outer.kubeconfig)
+        return command(ctx.obj, **rest)
+
+    wrapped = update_wrapper(click.pass_context(with_where), command)
+    for option in (
+        click.option("--kubeconfig", type=click.Path(dir_okay=False), help="The kubeconfig file."),
+        click.option("--context", help="Context of the kubeconfig; left out: the current one."),
+        click.option("-n", "--namespace", help="Namespace; left out: that of the context."),
+    ):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@where_options
+def perdure(where: Where) -> None:
+    """Watch training jobs, read their logs, and learn what became of them.
+
+    Exit status: 0 fine, 1 the job failed, 2 the command was not understood, 3 it could not be found out.
+    """
+
+
+@perdure.command("list")
+@click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="Of all namespaces.")
+@where_options
+def list_(where: Where, *, everywhere: bool) -> None:
+    """List the training jobs."""
+    cluster = Cluster.connect(where)
+    jobs = cluster.jobs(everywhere=everywhere)
+    if not jobs:
+        place = "the cluster" if everywhere else f"namespace {cluster.namespace}"
+        click.echo(f"There are no TrainingJobs in {place}.", err=True)
+        return
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDE  # programs want whole words, not columns that fit
+    console.print(table.job_table(jobs, datetime.now(UTC), with_namespace=everywhere))
+
+
+@perdure.command()
+@click.argument("name")
+@where_options
+def watch(where: Where, name: str) -> None:
+    """Watch a training job until it is finished.
+
+    In a terminal with a live bar, elsewhere with a line for each change. Exit status: 0 it succeeded, 1 it failed.
+    """
+    cluster = Cluster.connect(where)
+    job = cluster.job(name)
+    try:
+        last = _show_changes(cluster, job)
+    except KeyboardInterrupt:
+        click.echo(f"The job goes on; `perdure watch {name}` shows it again.", err=True)
+        sys.exit(_EXIT_INTERRUPTED)
+    if last is None:
+        click.echo(f"{name} was deleted before it was finished.")
+        sys.exit(EXIT_FAILED)
+    click.secho(bar.last_line(last), fg=table.style(last) or None, bold=True)
+    if not last.succeeded:
+        click.echo(f"`perdure describe {name}` tells the whole story.", err=True)
+    sys.exit(EXIT_SUCCEEDED if last.succeeded else EXIT_FAILED)
+
+
+@perdure.command()
+@click.argument("name")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on, across attempts.")
+@where_options
+def logs(where: Where, name: str, *, follow: bool) -> None:
+    """Print the logs of a training job, attempt by attempt.
+
+    The logs go to standard output, the lines between attempts to standard error.
+    """
+    cluster = Cluster.connect(where)
+    job = cluster.job(name)
+    pods = attempts.in_order(cluster.pods(job))
+    for line in attempts.missing(job, pods):
+        click.echo(line, err=True)
+    if follow:
+        _follow_logs(cluster, job)
+        return
+    for pod in pods:
+        click.echo(attempts.begins(pod) if pod.began else attempts.waits(job, pod), err=True)
+        if pod.began:
+            _print_log(cluster, job, pod, follow=False)
+    if not pods:
+        click.echo(attempts.waits(job, None), err=True)
+
+
+@perdure.command(short_help="Tell the story of a training job.")
+@click.argument("name")
+@where_options
+def describe(where: Where, name: str) -> None:
+    """Tell the story of a training job: what was asked, what happened, why, and what can be done."""
+    cluster = Cluster.connect(where)
+    job = cluster.job(name)
+    for section in story.tell(job, cluster.events(job), datetime.now(UTC)):
+        click.secho(section.title, bold=True)
+        for line in section.lines:
+            click.echo(f"  {line}")
+
+
+@perdure.command(short_help="Print the versions of this command and of the cluster's API.")
+@where_options
+def version(where: Where) -> None:
+    """Print the version of this command and of the cluster's API."""
+    click.echo(f"perdure {metadata.version('perdure')}")
+    try:
+        click.echo(f"TrainingJob API of the cluster: {', '.join(Cluster.connect(where).served_versions())}")
+    except CliError as error:
+        click.echo(f"Cluster: {error}", err=True)
+
+
+def _show_changes(cluster: Cluster, job: Job) -> Job | None:
+    """Shows a job until it is finished.
+
+    Returns:
+        The finished job; None when it was deleted.
+    """
+    console = Console()
+    if console.is_terminal:
+        with Live(bar.live_view(job), console=console, refresh_per_second=8, transient=True) as live:
+            return _until_finished(cluster, job, lambda changed: live.update(bar.live_view(changed)))
+    shown: list[str] = []
+
+    def show(changed: Job) -> None:
+        line = bar.plain_line(changed)
+        if shown[-1:] != [line]:
+            click.echo(line)
+            shown.append(line)
+
+    return _until_finished(cluster, job, show)
+
+
+def _until_finished(cluster: Cluster, job: Job, show: Callable[[Job], None]) -> Job | None:
+    for changed in _changes(cluster, job):
+        if changed is None or changed.succeeded is not None:
+            return changed
+        show(changed)
+    raise AssertionError("changes never end")
+
+
+def _changes(cluster: Cluster, job: Job) -> Iterator[Job | None]:
+    """Every change for ever, whatever becomes of the connection; None once the job is gone."""
+    while True:
+        try:
+            for changed in cluster.changes(job):
+                if changed is None or changed.uid != job.uid:
+                    yield None
+                    return
+                yield changed
+        except NotThere:
+            yield None
+            return
+        except NoCluster as error:
+            click.echo(f"{error} Trying again.", err=True)
+            time.sleep(_POLL_SECONDS)
+
+
+def _follow_logs(cluster: Cluster, job: Job) -> None:
+    """Prints what the pods of a job write until the job is finished."""
+    read: set[str] = set()
+    said = ""
+    while True:
+        pods = [pod for pod in attempts.in_order(cluster.pods(job)) if pod.name not in read]
+        job = cluster.job(job.name)
+        pod = pods[0] if pods else None
+        if pod is not None and (pod.began or pod.ended):
+            _follow_attempt(cluster, job, pod)
+            read.add(pod.name)
+        elif job.succeeded is not None:
+            click.echo(f"── {bar.last_line(job)}", err=True)
+            return
+        else:
+            waits = attempts.waits(job, pod)
+            if waits != said:
+                click.echo(waits, err=True)
+                said = waits
+            time.sleep(_POLL_SECONDS)
+
+
+def _follow_attempt(cluster: Cluster, job: Job, pod: Pod) -> None:
+    click.echo(attempts.begins(pod), err=True)
+    since = ""
+    while True:
+        since = _print_log(cluster, job, pod, follow=True, since=since)
+        still_there = next((each for each in cluster.pods(job) if each.name == pod.name), None)
+        if still_there is None or still_there.ended:
+            break
+        time.sleep(_POLL_SECONDS)  # the connection broke, or the log was silent for long
+    click.echo(_how_it_ended(cluster, job, pod), err=True)
+
+
+def _how_it_ended(cluster: Cluster, job: Job, pod: Pod) -> str:
+    """What the status says of an attempt; it comes a moment after the end of the log."""
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while time.monotonic() < deadline:
+        job = cluster.job(job.name)
+        if any(each.number == pod.attempt and each.end_time for each in job.status.attempts):
+            break
+        time.sleep(_POLL_SECONDS)
+    return attempts.ends(job, pod.attempt)
+
+
+def _print_log(cluster: Cluster, job: Job, pod: Pod, *, follow: bool, since: str = "") -> str:
+    """Prints the lines of a log after a time stamp.
+
+    Returns:
+        The stamp of the last line. The kubelet knows whole seconds only, so it tells some lines again.
+    """
+    for line in cluster.log(job, pod, CONTAINER_NAME, follow=follow, since=since or None):
+        stamp, text = attempts.split_stamp(line)
+        if stamp > since:
+            click.echo(text)
+            since = stamp
+    return since
+
+
+def main() -> None:
+    """Runs the command that the command line says."""
+    as_plugin = Path(sys.argv[0]).name.startswith("kubectl-")
+    perdure.main(prog_name="kubectl perdure" if as_plugin else "perdure")
+
+
+if __name__ == "__main__":
+    main()
