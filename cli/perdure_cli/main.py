@@ -255,14 +255,16 @@ def _print_log(cluster: Cluster, job: Job, pod: Pod, *, follow: bool, since: str
     """Prints the lines of a log after a time stamp.
 
     Returns:
-        The stamp of the last line. The kubelet knows whole seconds only, so it tells some lines again.
+        The stamp of the last line (of fixed length, so that it sorts). The kubelet knows `since` in whole seconds
+        only, and tells some lines again.
     """
+    newest = since
     for line in cluster.log(job, pod, CONTAINER_NAME, follow=follow, since=since or None):
         stamp, text = attempts.split_stamp(line)
         if stamp > since:
             click.echo(text)
-            since = stamp
-    return since
+            newest = stamp
+    return newest
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tests.conftest import ApiServer
 
 PATIENCE_SECONDS = 30
+_SECONDS = len("2026-11-22T12:00:00")
 _numbers = itertools.count(1)
 
 
@@ -74,13 +75,13 @@ class Kubelet:
         """Adds lines to a pod's log, a second apart."""
         log = self.lines.setdefault(pod, [])
         for line in lines:
-            log.append(f"2026-11-22T12:00:{len(log):02}.5Z {line}")
+            log.append(f"2026-11-22T12:00:{len(log):02}.500000000Z {line}")
 
     def _serve(self, handler: BaseHTTPRequestHandler, pod: str, query: dict[str, list[str]]) -> None:
         self.requests.append(query)
         since = query.get("sinceTime", [""])[0]
         # Whole seconds, as the real one: what was in the same second comes again.
-        sent = sum(line.split(" ")[0] < since for line in self.lines.get(pod, []))
+        sent = sum(line[:_SECONDS] < since[:_SECONDS] for line in self.lines.get(pod, []))
         handler.send_response(200)
         handler.end_headers()
         follow, deadline = "follow" in query, time.monotonic() + PATIENCE_SECONDS

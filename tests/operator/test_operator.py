@@ -252,14 +252,21 @@ def test_a_workflow_that_was_terminated_by_hand_fails_its_job(jobs: Jobs, tempor
 
 
 def test_the_last_word_of_a_workflow_is_published_when_it_was_not(jobs: Jobs, temporal: Temporal, until: Until) -> None:
+    """Nor does what the workflow published before stay where its last word says nothing of it."""
+    result = finished()
+    going_on = {**result["conditions"].pop(), "status": "True"}
+    assert going_on["type"] == "Reconciling"
     name = jobs.create()
     id_ = jobs.workflow_id(name)
     until(lambda: temporal.status(id_) == "RUNNING", "the workflow runs")
 
+    jobs.set_status(name, conditions=[going_on])
+
     with temporal.worker():
-        temporal.signal(id_, "end", finished(message="it went well"))
+        temporal.signal(id_, "end", {**result, "message": "it went well"})
         until(lambda: jobs.reason(name, "Succeeded") == "Finished", "the status is published")
 
+    assert jobs.condition(name, "Reconciling")["status"] == "False"  # type: ignore[index]
     assert jobs.get(name)["status"]["message"] == "it went well"  # type: ignore[index]
     assert jobs.get(name)["status"]["phase"] == "Succeeded"  # type: ignore[index]
 
