@@ -19,12 +19,14 @@ import torch
 
 from perdure_api.pod import TerminationMessage
 from perdure_api.spec import TrainingSpec
+from perdure_api.uri import StoreUri
 from perdure_trainer import loop, schedule
 from perdure_trainer.checkpoints.manifest import Manifest
 from perdure_trainer.checkpoints.repository import Repository
 from perdure_trainer.checkpoints.writer import CheckpointWriter
 from perdure_trainer.main import main
 from perdure_trainer.state import Snapshot
+from perdure_trainer.stopping import StopSignal
 
 PRELOADED = ["tests.trainer.process", "perdure_trainer.run", "perdure_trainer.models.causal_lm"]
 END_SECONDS = 60
@@ -73,6 +75,11 @@ class TrainerProcess:
         self._process.terminate()
         return self.end()
 
+    def terminate_once_it_listens(self) -> Ended:
+        """Sends SIGTERM as soon as the process would not simply die of it."""
+        self.wait_for((self._folder / "listens").exists)
+        return self.terminate()
+
     def end(self) -> Ended:
         """Waits for the end."""
         self._process.join(END_SECONDS)
@@ -114,14 +121,15 @@ def _main(environment: dict[str, str], folder: Path, arguments: list[str], fault
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG"}}
     os.environ.clear()
     os.environ.update(kept | environment)
-    _plant(fault)
+    _plant(fault, folder)
     code = main([*arguments, f"--termination-log={folder / 'termination-log'}"])
     sys.stderr.flush()
     os._exit(code)
 
 
-def _plant(fault: Fault) -> None:
+def _plant(fault: Fault, own_folder: Path) -> None:
     torch.set_num_threads(1)
+    install = StopSignal.install
     rate, commit, submit = schedule.learning_rate, Repository._commit, CheckpointWriter.submit
 
     def rate_or_die(training: TrainingSpec, step: int, total: int) -> float:
@@ -129,10 +137,10 @@ def _plant(fault: Fault) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return rate(training, step, total)
 
-    def commit_or_die(self: Repository, folder: object, manifest: Manifest) -> None:
+    def commit_or_die(self: Repository, folder: StoreUri, manifest: Manifest) -> None:
         if manifest.step == fault.in_save_of_step:
             os.kill(os.getpid(), signal.SIGKILL)
-        commit(self, folder, manifest)  # type: ignore[arg-type] # passed on as it came
+        commit(self, folder, manifest)
 
     def submit_and_wait(self: CheckpointWriter, snapshot: Snapshot) -> None:
         submit(self, snapshot)
@@ -140,5 +148,11 @@ def _plant(fault: Fault) -> None:
 
     # A dozen steps of a tiny model take less time than one save: only so is it known which saves were done by when.
     CheckpointWriter.submit = submit_and_wait  # type: ignore[method-assign] # see above
+
+    def install_and_tell(self: StopSignal) -> None:
+        install(self)
+        (own_folder / "listens").touch()
+
+    StopSignal.install = install_and_tell  # type: ignore[method-assign] # tells the test
     loop.learning_rate = rate_or_die  # type: ignore[attr-defined] # a fault, planted
     Repository._commit = commit_or_die  # type: ignore[method-assign] # a fault, planted

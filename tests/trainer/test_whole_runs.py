@@ -147,6 +147,14 @@ def test_sigterm_saves_what_there_is_and_the_next_attempt_needs_no_step_twice(
     assert second.terminate().last_words.from_step == ended.last_words.step
 
 
+def test_sigterm_before_there_is_anything_to_save_is_an_end_as_well(attempts: Attempts) -> None:
+    attempts.spec["training"]["maxSteps"] = 10**6
+    ended = attempts.start().terminate_once_it_listens()
+    assert ended.exit_code == ExitCode.STOPPED, ended.log
+    assert ended.last_words.message == "stopped by SIGTERM"
+    assert "Traceback" not in ended.log
+
+
 def test_an_older_attempt_that_still_runs_ends_when_a_newer_one_has_begun(attempts: Attempts) -> None:
     attempts.spec["training"]["maxSteps"] = 10**6
     zombie = attempts.start()

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from perdure_trainer.models.contract import Samples, TrainableModel
     from perdure_trainer.stopping import StopSignal
 
-SAMPLES_LIMIT: Final = 2048
-"""More than so many samples tell nothing new about a mean, and cost minutes."""
+SAMPLES_LIMIT: Final = 256
+"""More samples tell little new about a mean, and on a CPU cost more than the training."""
 
 
 @dataclass(frozen=True)

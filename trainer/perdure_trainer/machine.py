@@ -54,4 +54,7 @@ def prepare_environment(environment: MutableMapping[str, str], scratch: Path) ->
     threads = str(usable_cpus())
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
         environment.setdefault(name, threads)
+    # Idle threads that spin take the CPU from the ones they wait for, whenever anybody else works on the machine:
+    # measured with four other busy processes on two CPUs, a step takes 1.7 s instead of 3.3 s.
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     environment.setdefault("TOKENIZERS_PARALLELISM", "true")
