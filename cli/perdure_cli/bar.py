@@ -36,8 +36,10 @@ def facts(job: Job) -> list[str]:
 
 def plain_line(job: Job) -> str:
     """One line, for where there is no terminal: `Running · 40 % · step 120 of 300 · loss 2.31 · …`."""
-    message = [] if job.running or not job.status.message else [job.status.message]
-    return " · ".join([job.phase, *facts(job), *message])
+    message = "" if job.running else job.status.message or ""
+    # A message that speaks of an attempt says which.
+    said = [] if message.startswith("attempt ") else facts(job)
+    return " · ".join([job.phase, *said, *([message] if message else [])])
 
 
 def live_view(job: Job) -> RenderableType:

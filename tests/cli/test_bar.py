@@ -25,7 +25,7 @@ from tests.cli import documents
         ({**documents.RUNNING, "progress": {"step": 1500}}, "Running · step 1,500 · attempt 2"),
         (
             documents.RETRYING,
-            "Retrying · attempt 1 · attempt 1: the container used more than its 16Gi; the next one starts in 10 s",
+            "Retrying · attempt 1: the container used more than its 16Gi; the next one starts in 10 s",
         ),
     ],
     ids=["unseen", "waiting", "running", "running, nothing told yet", "no end known", "retrying"],
