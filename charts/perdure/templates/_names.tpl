@@ -38,10 +38,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{/* An image of Perdure's own. Takes {root, image}. */}}
 {{- define "perdure.image" -}}
-{{- printf "%s/%s:%s" (.root.Values.image.registry | trimSuffix "/") .image.repository (.image.tag | default .root.Chart.AppVersion) -}}
+{{- printf "%s/%s:%s" .root.Values.image.registry .image.repository (.image.tag | default .root.Chart.AppVersion) -}}
 {{- end }}
 
 {{/* An image of somebody else's, which has its registry with it. */}}
 {{- define "perdure.foreignImage" -}}
-{{- printf "%s/%s:%s" (.registry | trimSuffix "/") .repository .tag -}}
+{{- printf "%s/%s:%s" .registry .repository .tag -}}
 {{- end }}

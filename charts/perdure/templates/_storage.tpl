@@ -14,7 +14,7 @@ spec:
       storage: {{ .size }}
 {{- end }}
 
-{{- define "perdure.objectStoreCredentials" -}}
-AWS_ACCESS_KEY_ID: {{ .Values.objectStore.quickStart.accessKey | quote }}
-AWS_SECRET_ACCESS_KEY: {{ .Values.objectStore.quickStart.secretKey | quote }}
+{{/* Changes with the quick-start store's credentials, which pods read at their start. */}}
+{{- define "perdure.objectStoreChecksum" -}}
+{{- with .Values.objectStore.quickStart -}}{{- printf "%s/%s" .accessKey .secretKey | sha256sum -}}{{- end -}}
 {{- end }}

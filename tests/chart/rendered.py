@@ -1,0 +1,99 @@
+"""The chart, seen through helm itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "perdure"
+CI_VALUES = sorted((CHART / "ci").glob("*-values.yaml"))
+NAMESPACE = "perdure-system"
+
+Document = dict[str, Any]
+Values = Mapping[str, Any]
+
+LEAST: Values = {"image": {"registry": "registry.example.com"}, "temporal": {"address": "temporal:7233"}}
+"""The values that nobody can do without."""
+
+
+def merged(*values: Values) -> Document:
+    """Values laid over each other, as helm lays them."""
+    result: Document = {}
+    for each in values:
+        for key, value in each.items():
+            both_are_maps = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+            result[key] = merged(result[key], value) if both_are_maps else value
+    return result
+
+
+class Refusal(Exception):
+    """Helm would not render these values; the message is what it said."""
+
+
+class Chart:
+    """charts/perdure, seen through `helm template`."""
+
+    def text(self, *values: Values) -> str:
+        """What `helm template` prints for values laid over each other.
+
+        Raises:
+            Refusal: it would not.
+        """
+        result = helm("template", "perdure", CHART, f"--namespace={NAMESPACE}", "--values=-", document=merged(*values))
+        if result.returncode:
+            raise Refusal(result.stderr)
+        return result.stdout
+
+    def documents(self, *values: Values) -> list[Document]:
+        """The objects of these values."""
+        return [document for document in yaml.safe_load_all(self.text(*values)) if document]
+
+    def one(self, kind: str, name: str, *values: Values) -> Document:
+        """One of the objects, by kind and name."""
+        (found,) = [
+            document
+            for document in self.documents(*values)
+            if (document["kind"], document["metadata"]["name"]) == (kind, name)
+        ]
+        return found
+
+
+def helm(*arguments: str | Path, document: object = None) -> subprocess.CompletedProcess[str]:
+    """One run of helm, with a document on its standard input."""
+    return subprocess.run(
+        [_beside_python("helm"), *arguments], input=json.dumps(document), capture_output=True, text=True, check=False
+    )
+
+
+def hadolint(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """One run of hadolint."""
+    return subprocess.run([_beside_python("hadolint"), *arguments], capture_output=True, text=True, check=False)
+
+
+def _beside_python(name: str) -> str:
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    assert found, f"{name} is missing; install the development dependencies ({name}-bin or {name}-binary)"
+    return found
+
+
+def pod_templates(documents: list[Document]) -> dict[str, Document]:
+    """The pod specs among the objects, by `Kind/name`."""
+    return {
+        f"{document['kind']}/{document['metadata']['name']}": document["spec"]["template"]
+        for document in documents
+        if document["kind"] in {"Deployment", "StatefulSet", "DaemonSet", "Job"}
+    }
+
+
+def plain_environment(container: Document) -> dict[str, str]:
+    """The variables of a container that have their value in the manifest."""
+    return {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}

@@ -1,0 +1,152 @@
+"""The chart in front of a real API server: its validation, its Pod Security admission, its RBAC."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from tests.chart.rendered import CI_VALUES, NAMESPACE, Chart, Document, Values, pod_templates
+from tests.conftest import ApiServer
+
+OTHER = "somewhere-else"
+pytestmark = pytest.mark.timeout(600)  # the first use builds an API server
+
+
+@pytest.fixture(scope="module")
+def installed(api_server: ApiServer) -> ApiServer:
+    """An API server that holds everything of the quick start, in a namespace that admits restricted pods only."""
+    for namespace in (NAMESPACE, OTHER, "team-a", "team-b"):
+        api_server.kubectl("create", "namespace", namespace)
+    api_server.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+    _apply(api_server, Chart().documents(_values("devcluster")))
+    return api_server
+
+
+def _values(name: str) -> Values:
+    (path,) = [path for path in CI_VALUES if path.stem == f"{name}-values"]
+    values: Values = yaml.safe_load(path.read_text())
+    return values
+
+
+def _apply(server: ApiServer, documents: list[Document], *options: str) -> str:
+    items = {"apiVersion": "v1", "kind": "List", "items": documents}
+    return server.kubectl("apply", *options, "-f", "-", document=items)
+
+
+def _may(server: ApiServer, account: str, verb: str, resource: str, namespace: str = OTHER, name: str = "") -> bool:
+    """Whether a service account of the chart may; a resource is written `resource.group/subresource`."""
+    resource, _, subresource = resource.partition("/")
+    resource, _, group = resource.partition(".")
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": f"system:serviceaccount:{NAMESPACE}:perdure-{account}",
+            "resourceAttributes": {
+                "verb": verb,
+                "resource": resource,
+                "group": group,
+                "subresource": subresource,
+                "namespace": namespace,
+                "name": name,
+            },
+        },
+    }
+    return server.kubectl("create", "-f", "-", "--output=jsonpath={.status.allowed}", document=review) == "true"
+
+
+def test_every_object_is_valid(installed: ApiServer, chart: Chart, ci_values: Values) -> None:
+    documents = chart.documents({**ci_values, "extraObjects": []})
+
+    said = _apply(installed, documents, "--dry-run=server", "--validate=strict")
+
+    assert len(said.splitlines()) == len(documents), said
+
+
+def test_the_cluster_holds_exactly_what_was_rendered(installed: ApiServer, everything: Values, chart: Chart) -> None:
+    """No tool that compares the two, such as Argo CD, sees a difference for ever."""
+    documents = {"apiVersion": "v1", "kind": "List", "items": chart.documents(everything)}
+
+    assert installed.kubectl("diff", "-f", "-", document=documents) == ""
+
+
+def test_applying_again_keeps_what_the_operator_wrote(installed: ApiServer, everything: Values, chart: Chart) -> None:
+    secret = ("secret/perdure-progress-tls", f"--namespace={NAMESPACE}")
+    installed.kubectl("patch", *secret, "--type=merge", '--patch={"stringData": {"tls.crt": "a certificate"}}')
+
+    _apply(installed, chart.documents(everything))
+
+    assert "tls.crt" in installed.kubectl("get", *secret, "--output=jsonpath={.data}")
+
+
+def test_pod_security_admission_lets_every_pod_in(installed: ApiServer, everything: Values, chart: Chart) -> None:
+    for name, template in pod_templates(chart.documents(everything)).items():
+        pod = _pod(template)
+        # A StatefulSet's own volumes come from its claims; the pod alone has none of that name.
+        pod["spec"]["volumes"].append({"name": "data", "emptyDir": {}})
+        said = installed.kubectl("create", "--dry-run=server", "-f", "-", document=pod)
+        assert "created" in said, name
+
+
+def test_pod_security_admission_is_awake(installed: ApiServer, everything: Values, chart: Chart) -> None:
+    template = chart.one("Deployment", "perdure-operator", everything)["spec"]["template"]
+    del template["spec"]["securityContext"]
+
+    with pytest.raises(AssertionError, match="violates PodSecurity"):
+        installed.kubectl("create", "--dry-run=server", "-f", "-", document=_pod(template))
+
+
+def _pod(template: Document) -> Document:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "probe", "namespace": NAMESPACE},
+        "spec": template["spec"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("account", "verb", "resource"),
+    [
+        ("operator", "watch", "trainingjobs.perdure.dev"),
+        ("operator", "delete", "trainingjobs.perdure.dev"),
+        ("operator", "create", "events"),
+        ("worker", "create", "jobs.batch"),
+        ("worker", "watch", "pods"),
+        ("worker", "create", "tokenreviews.authentication.k8s.io"),
+        ("worker", "patch", "trainingjobs.perdure.dev/status"),
+    ],
+)
+def test_an_account_may(installed: ApiServer, account: str, verb: str, resource: str) -> None:
+    assert _may(installed, account, verb, resource)
+
+
+@pytest.mark.parametrize(
+    ("account", "verb", "resource"),
+    [
+        ("operator", "list", "secrets"),
+        ("operator", "get", "secrets"),
+        ("operator", "create", "jobs.batch"),
+        ("operator", "create", "trainingjobs.perdure.dev"),
+        ("operator", "get", "pods"),
+        ("worker", "get", "secrets"),
+        ("worker", "list", "secrets"),
+        ("worker", "create", "pods"),
+        ("worker", "create", "pods/exec"),
+        ("worker", "delete", "trainingjobs.perdure.dev"),
+        ("worker", "patch", "trainingjobs.perdure.dev"),
+        ("worker", "impersonate", "serviceaccounts"),
+    ],
+)
+@pytest.mark.parametrize("namespace", [NAMESPACE, OTHER])
+def test_an_account_may_not(installed: ApiServer, account: str, verb: str, resource: str, namespace: str) -> None:
+    assert not _may(installed, account, verb, resource, namespace)
+
+
+def test_the_operator_may_change_the_receivers_secret_and_no_other(installed: ApiServer) -> None:
+    def may_patch(name: str, namespace: str) -> bool:
+        return _may(installed, "operator", "patch", "secrets", namespace, name)
+
+    assert may_patch("perdure-progress-tls", NAMESPACE)
+    assert not may_patch("perdure-object-store", NAMESPACE)
+    assert not may_patch("perdure-progress-tls", OTHER)

@@ -1,0 +1,123 @@
+"""The chart and the programs mean the same by the same variable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from perdure_operator.settings import ReceiverSettings, settings_from
+from perdure_workers.settings import WorkerSettings
+from tests.chart.rendered import LEAST, Chart, Document, Values, plain_environment
+
+
+def _container(chart: Chart, name: str, *values: Values) -> Document:
+    container: Document = chart.one("Deployment", f"perdure-{name}", *values)["spec"]["template"]["spec"]["containers"][
+        0
+    ]
+    return container
+
+
+def _operator_environment(chart: Chart, *values: Values) -> dict[str, str]:
+    return {"PERDURE_NAMESPACE": "perdure-system", **plain_environment(_container(chart, "operator", *values))}
+
+
+def test_the_operator_understands_its_environment(chart: Chart, everything: Values) -> None:
+    settings = settings_from(_operator_environment(chart, everything))
+
+    assert settings.temporal_address == "perdure-temporal.perdure-system.svc:7233"
+    assert settings.watched_namespaces == ()
+    assert settings.receiver == ReceiverSettings(secret="perdure-progress-tls", service="perdure-progress")
+
+
+def test_the_operator_leaves_somebody_elses_certificate_alone(chart: Chart) -> None:
+    values = {"progress": {"tls": {"existingSecret": "from-cert-manager"}}}
+
+    assert settings_from(_operator_environment(chart, LEAST, values)).receiver is None
+
+
+def test_a_worker_understands_its_environment(chart: Chart, everything: Values) -> None:
+    values = {
+        "watchNamespaces": ["a", "b"],
+        "imagePullSecrets": [{"name": "one"}, {"name": "two"}],
+        "worker": {"slots": 7, "watchSlots": 70},
+        "logLevel": "debug",
+        "temporal": {"namespace": "training"},
+        "image": {"registry": "r", "pullPolicy": "Always", "trainer": {"tag": "t"}},
+    }
+
+    settings = WorkerSettings.from_environment(plain_environment(_container(chart, "worker", everything, values)))
+
+    assert settings == WorkerSettings(
+        temporal_address="perdure-temporal.perdure-system.svc:7233",
+        temporal_namespace="training",
+        log_level="debug",
+        watch_namespaces=("a", "b"),
+        pod_name=settings.pod_name,
+        slots=7,
+        watch_slots=70,
+        trainer_image="r/perdure-gpu:t",
+        trainer_image_pull_policy="Always",
+        image_pull_secrets=("one", "two"),
+        progress_url="https://perdure-progress.perdure-system.svc:8443/v1/progress",
+        progress_tls_folder=Path("/var/run/perdure-tls"),
+        store_env={
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ENDPOINT_URL": "http://perdure-seaweedfs.perdure-system.svc:8333",
+            "AWS_REGION": "us-east-1",
+        },
+        store_secret="perdure-object-store",
+    )
+
+
+def test_a_worker_reads_the_store_as_its_training_pods_do(chart: Chart, ci_values: Values) -> None:
+    environment = plain_environment(_container(chart, "worker", ci_values))
+
+    for name, value in json.loads(environment["PERDURE_STORE_ENV"]).items():
+        assert environment[name] == value
+
+
+@pytest.mark.parametrize(
+    ("store", "expected"),
+    [
+        pytest.param({}, {"AWS_REGION": "us-east-1"}, id="AWS itself"),
+        pytest.param({"region": "", "env": {"GOOGLE_X": "y"}}, {"GOOGLE_X": "y"}, id="another cloud"),
+        pytest.param(
+            {"endpoint": "https://s3.example.com", "region": ""},
+            {"AWS_ENDPOINT_URL": "https://s3.example.com"},
+            id="an S3-compatible store",
+        ),
+        pytest.param(
+            {"endpoint": "http://minio:9000", "env": {"AWS_REGION": "here"}},
+            {"AWS_ENDPOINT_URL": "http://minio:9000", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "here"},
+            id="plain HTTP, and env has the last word",
+        ),
+    ],
+)
+def test_the_store_is_described_by_plain_variables(chart: Chart, store: Values, expected: Document) -> None:
+    environment = plain_environment(_container(chart, "worker", LEAST, {"objectStore": store}))
+
+    assert json.loads(environment["PERDURE_STORE_ENV"]) == expected
+
+
+def test_no_secret_is_looked_for_where_workload_identity_serves(chart: Chart) -> None:
+    container = _container(chart, "worker", LEAST, {"objectStore": {"secretName": ""}})
+
+    assert "envFrom" not in container
+    assert WorkerSettings.from_environment(plain_environment(container)).store_secret is None
+
+
+def test_the_worker_mounts_the_receivers_key_but_not_its_authoritys(chart: Chart) -> None:
+    spec = chart.one("Deployment", "perdure-worker", LEAST)["spec"]["template"]["spec"]
+    (volume,) = [each["secret"] for each in spec["volumes"] if "secret" in each]
+
+    assert "optional" not in volume
+    assert {item["key"] for item in volume["items"]} == {"ca.crt", "tls.crt", "tls.key"}
+
+
+@pytest.mark.parametrize("tag", ["", "1.2.3", "1.2.3@sha256:" + "0" * 64])
+def test_an_image_without_a_tag_is_the_charts_own_version(chart: Chart, tag: str) -> None:
+    values = {"image": {"registry": "r.example.com/ml", "cpu": {"tag": tag}}}
+
+    assert _container(chart, "operator", LEAST, values)["image"] == f"r.example.com/ml/perdure-cpu:{tag or '0.1.0'}"
