@@ -222,7 +222,7 @@ class TrainerSpec(ApiModel):
     command: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=64)] = Field(
         default=[],
         description="Command to run instead of the built-in trainer. Exit code 0 is success; model, dataset, output "
-        "and training may then be left out.",
+        "and training may then be left out. As in any pod, $(NAME) is replaced by that variable, and $$ by $.",
     )
     args: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=256)] = Field(
         default=[], description="Arguments of the command."

@@ -22,13 +22,18 @@ SOON = {"deadlines": {"startSeconds": 12}}
 NAMES = [f"n{'x' * (length - 1)}" for length in (63, 200, 253)]
 
 
+def killed_by(number: int) -> str:
+    """A shell that passes on how its child ended: the kernel spares process 1 its own signals."""
+    return f"python3 -c 'import os; os.kill(os.getpid(), {number})'; exit $?"
+
+
 def own_cases(jobs: Jobs) -> dict[str, Document]:
     own = jobs.own
     return {
         "exit-1": own(*SHELL, "exit 1", **ONCE),
         "exit-64": own(*SHELL, "exit 64"),
-        "exit-137": own(*SHELL, "sh -c 'kill -9 $$'; exit $?", **ONCE),
-        "exit-139": own(*SHELL, "sh -c 'kill -11 $$'; exit $?", **ONCE),
+        "exit-137": own(*SHELL, killed_by(9), **ONCE),
+        "exit-139": own(*SHELL, killed_by(11), **ONCE),
         "garbage": own(*SHELL, "head -c 3000 /dev/urandom > /dev/termination-log; exit 1", **ONCE),
         "no-such-command": own("/no/such/command"),
         "no-such-image": own("true", trainer={"image": "198.18.128.1:5000/no-such:1"}, **SOON),
@@ -89,7 +94,7 @@ def bad(jobs: Jobs, tiny_inputs: Document, stores: Stores) -> Jobs:
         ("binary", "DatasetBroken", "binary.jsonl"),
         ("broken-line", "DatasetBroken", "line 7"),
         ("one-token", "DatasetBroken", "one-token.jsonl"),
-        ("no-weights", "ModelNotFound", "no-weights"),
+        ("no-weights", "ModelBroken", "*.safetensors"),
         ("wrong-architecture", "ModelBroken", "ResNetForImageClassification"),
         ("no-result", "ProtocolError", "result.json"),
     ],

@@ -17,7 +17,7 @@ Document = dict[str, Any]
 USER_ID: Final = 65532
 """An image that would run as root runs as this user instead: restricted Pod Security wants it, and an image cannot
 opt out."""
-GRACE_SECONDS: Final = 25
+GRACE_SECONDS: Final = 20
 """SIGTERM to SIGKILL: time enough to save an adapter's state, short enough that a deleted job is gone in 30 s."""
 TOKEN_SECONDS: Final = 3600
 GPU_RESOURCE: Final = "nvidia.com/gpu"
@@ -181,9 +181,14 @@ def _environment(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: Pod
     theirs = (spec.trainer or TrainerSpec()).env
     overridden = {variable.name for variable in theirs}
     return [
-        *({"name": str(name), "value": value} for name, value in ours.items() if name not in overridden),
+        *({"name": str(name), "value": _literally(value)} for name, value in ours.items() if name not in overridden),
         *(variable.to_wire() for variable in theirs),
     ]
+
+
+def _literally(value: str) -> str:
+    """A value that the kubelet leaves as it is: it replaces $(NAME) in environment values, and $$ by $."""
+    return value.replace("$", "$$")
 
 
 def _resources(resources: ResourcesSpec) -> Document:

@@ -1,0 +1,110 @@
+"""Spec in, Job out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from perdure_api.spec import TrainingJobSpec
+from perdure_api.workflow import JobRef
+from perdure_workers.manifests import PodDefaults, training_job
+
+CASES = Path(__file__).parent / "fixtures" / "manifests"
+JOB = JobRef(namespace="ns", name="bible", uid="uid-1", generation=1)
+BARE = PodDefaults(trainer_image="registry/perdure-gpu:1")
+FULL = PodDefaults(
+    trainer_image="registry/perdure-gpu:1",
+    store_env={"AWS_ENDPOINT_URL": "http://store:8333"},
+    store_secret="perdure-object-store",
+    progress_url="https://progress:8443/v1/progress",
+    progress_ca="-----BEGIN CERTIFICATE-----\n",
+    image_pull_secrets=("pull",),
+)
+BUILT_IN = {
+    "model": {"uri": "s3://b/model"},
+    "dataset": {"uri": "s3://b/train.jsonl"},
+    "output": {"uri": "s3://b/out"},
+    "training": {"maxSteps": 10},
+}
+
+
+def job_of(spec: dict[str, Any], defaults: PodDefaults = FULL, attempt: int = 1) -> dict[str, Any]:
+    return training_job(JOB, TrainingJobSpec.from_wire(spec).completed(), attempt, defaults)
+
+
+def pod_of(spec: dict[str, Any], defaults: PodDefaults = FULL) -> dict[str, Any]:
+    pod: dict[str, Any] = job_of(spec, defaults)["spec"]["template"]["spec"]
+    return pod
+
+
+def environment(spec: dict[str, Any], defaults: PodDefaults = FULL) -> dict[str, Any]:
+    return {
+        each["name"]: each.get("value", each.get("valueFrom"))
+        for each in pod_of(spec, defaults)["containers"][0]["env"]
+    }
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CASES.glob("*.yaml")))
+def test_a_spec_becomes_the_expected_job(name: str) -> None:
+    case = yaml.safe_load((CASES / f"{name}.yaml").read_text())
+
+    assert job_of(case["spec"]) == case["job"]
+
+
+def test_kubernetes_never_retries_on_its_own() -> None:
+    job = job_of(BUILT_IN)
+
+    assert job["spec"]["backoffLimit"] == 0
+    assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_the_job_goes_with_its_trainingjob() -> None:
+    (owner,) = job_of(BUILT_IN)["metadata"]["ownerReferences"]
+
+    assert (owner["uid"], owner["controller"]) == ("uid-1", True)
+
+
+def test_the_pod_meets_the_restricted_standard_and_gets_no_api_token() -> None:
+    pod = pod_of({"trainer": {"image": "i", "command": ["true"]}})
+    container = pod["containers"][0]["securityContext"]
+
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["allowPrivilegeEscalation"] is False
+    assert container["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_without_a_receiver_nothing_of_progress_is_in_the_pod() -> None:
+    assert "perdure" not in [volume["name"] for volume in pod_of(BUILT_IN, BARE)["volumes"]]
+    assert not [name for name in environment(BUILT_IN, BARE) if "PROGRESS" in name or "KUBEFLOW" in name]
+
+
+def test_the_users_environment_wins_over_the_installations() -> None:
+    spec = {**BUILT_IN, "trainer": {"env": [{"name": "AWS_ENDPOINT_URL", "value": "http://mine"}]}}
+
+    assert environment(spec)["AWS_ENDPOINT_URL"] == "http://mine"
+
+
+def test_the_trainer_is_told_the_whole_spec_with_its_defaults() -> None:
+    told = json.loads(environment(BUILT_IN)["PERDURE_SPEC"])
+
+    assert told["lora"]["rank"] == 16
+    assert TrainingJobSpec.from_wire(told)
+
+
+def test_a_spec_with_dollars_reaches_the_trainer_as_it_was_written() -> None:
+    spec = {"trainer": {"image": "i", "command": ["sh", "-c", "echo $HOME $(date) $$"]}}
+    passed_on = environment(spec)["PERDURE_SPEC"]
+
+    assert json.loads(passed_on.replace("$$", "$"))["trainer"]["command"][-1] == "echo $HOME $(date) $$"
+    assert passed_on.count("$") == 2 * "echo $HOME $(date) $$".count("$")
+
+
+def test_each_attempt_is_told_its_number_and_the_place_of_the_run() -> None:
+    assert environment(BUILT_IN)["PERDURE_ATTEMPT"] == "1"
+    assert environment(BUILT_IN)["PERDURE_RUN_URI"] == "s3://b/out/runs/uid-1"
