@@ -7,8 +7,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import kopf
@@ -83,7 +84,7 @@ async def operate(settings: Settings, *, patience: Patience | None = None, rhyth
             await _wait_until_served(cluster, settings.watched_namespaces)
             async with asyncio.TaskGroup() as group:
                 # All before kopf: it ends every task that began after it, and not those that were there.
-                tasks = [group.create_task(service) for service in parts.services]
+                tasks = [group.create_task(service()) for service in parts.services]
                 await asyncio.sleep(0)
                 await _watch(settings, make_registry(parts.tracker, parts.queue))
                 for task in tasks:
@@ -97,8 +98,8 @@ class _Parts:
 
     tracker: Tracker
     queue: ReconcileQueue
-    services: list[Coroutine[None, None, None]]
-    """Each runs for as long as the operator does."""
+    services: list[Callable[[], Coroutine[None, None, None]]]
+    """Each runs for as long as the operator does, once there is something to watch."""
     checks: Checks
     registry: CollectorRegistry
 
@@ -121,11 +122,11 @@ def _assemble(settings: Settings, cluster: Cluster, client: Client, patience: Pa
         tracker=tracker,
         queue=queue,
         services=[
-            queue.run(reconciler.reconcile),
-            temporal.probe(reconciler.temporal_is_back),
-            WorkflowDrift(services, rhythm).run(),
-            watch.run(),
-            *([secret.keep()] if secret else []),
+            partial(queue.run, reconciler.reconcile),
+            partial(temporal.probe, reconciler.temporal_is_back),
+            WorkflowDrift(services, rhythm).run,
+            watch.run,
+            *([secret.keep] if secret else []),
         ],
         checks=Checks(
             live={"watch": lambda: watch.problem},

@@ -71,6 +71,18 @@ def wait_until(question: Callable[[], Answer | None], what: str) -> Answer:
     return pytest.fail(f"{what}: not within {PATIENCE_SECONDS} s")
 
 
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def free_port() -> int:
+    return unused_port()
+
+
 @pytest.fixture(scope="session")
 def until() -> Callable[..., Any]:
     """Waits for the first answer that is not empty."""
@@ -83,9 +95,7 @@ class TemporalServer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.address = f"127.0.0.1:{unused_port()}"
 
     def start(self) -> None:
         host, port = self.address.split(":")
@@ -263,9 +273,7 @@ class OperatorProcess:
     port: int = 0
 
     def start(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = unused_port()
         environment = {**os.environ, **self.environment, "PERDURE_HTTP_PORT": str(self.port)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -76,6 +80,33 @@ def test_an_operator_serves_no_namespace_that_it_was_not_given(
     until(lambda: temporal.status(jobs.workflow_id(own)) == "RUNNING", "the later one of its own is taken up")
 
     assert temporal.status(others.workflow_id(foreign)) is None
+
+
+def test_an_operator_that_may_not_watch_yet_waits_and_stops_when_told(
+    api_server: ApiServer, namespace: str, until: Until, tmp_path: Path, free_port: int
+) -> None:
+    """Its rights may be installed after it."""
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody", "namespace": namespace}}
+    api_server.kubectl("create", "-f", "-", document=account)
+    token = api_server.kubectl("create", "token", "nobody", "-n", namespace).strip()
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(api_server.kubeconfig_for(token)),
+        "PERDURE_TEMPORAL_ADDRESS": "127.0.0.1:1",
+        "PERDURE_NAMESPACE": namespace,
+        "PERDURE_HTTP_PORT": str(free_port),
+    }
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "perdure_operator"], env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+    until(lambda: "waiting_for_api_server" in log.read_text(), "it waits")
+
+    process.terminate()
+
+    assert process.wait(timeout=15) == 0
+    assert {json.loads(line)["event"] for line in log.read_text().splitlines()} == {"waiting_for_api_server"}
 
 
 class TestWhileTemporalIsAway:
