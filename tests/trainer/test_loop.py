@@ -203,16 +203,16 @@ def test_a_gradient_without_end_ends_the_run() -> None:
         bench.run()
 
 
-def test_saves_that_fail_never_stop_training_and_are_tried_again() -> None:
-    bench = Bench()
+def test_a_save_that_fails_never_stops_training_and_is_soon_tried_again() -> None:
+    bench = Bench(checkpoint=CheckpointSpec(every_steps=10))
 
     def fail() -> None:
-        if len(bench.reports) < 14:
+        if len(bench.reports) < 12:
             raise Unavailable("the store is away")
 
     bench.shelf.on_save = fail
     assert bench.run().step == 20
-    assert bench.saved_steps[0] in {14, 15, 16, 17}
+    assert bench.saved_steps[0] in {12, 13, 14}
     assert bench.saved_steps[-1] == 20
 
 
