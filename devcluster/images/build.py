@@ -31,6 +31,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PUBLIC_BASE_IMAGE: Final = "docker.io/library/python:3.11-slim-bookworm"
 CERTIFICATES: Final = Path("/etc/ssl/certs")
 KEY_CHARACTERS: Final = 12
+STAGE_LABEL: Final = "dev.perdure.stage"
+"""In the Dockerfiles: which repository a build stage is on the way to."""
 
 
 class BuildError(Exception):
@@ -123,6 +125,7 @@ def build(images: Iterable[Image], base_image: str) -> list[tuple[Image, str]]:
         if f"localhost/{image.repository}:{tag}" not in there:
             _build(image, tag, base_image)
             _forget_older(image, tag, there)
+            _forget_older_stages(image)
         built.append((image, tag))
     return built
 
@@ -177,6 +180,14 @@ def _forget_older(image: Image, tag: str, there: Iterable[str]) -> None:
     for name in there:
         if name.startswith(prefix) and name != prefix + tag:
             _buildah("rmi", name)
+
+
+def _forget_older_stages(image: Image) -> None:
+    """Removes what was built on the way to earlier tags; the newest stage stays, as the cache of the next build."""
+    ours = f"label={STAGE_LABEL}={image.repository}"
+    stages = _buildah("images", "--quiet", "--filter", "dangling=true", "--filter", ours).split()
+    for stage in stages[1:]:
+        _buildah("rmi", stage)
 
 
 def _stored_images() -> Mapping[str, str]:

@@ -47,6 +47,11 @@ def test_images_run_as_a_user_without_a_name_to_the_host(dockerfile: Path) -> No
     assert users == ["65532:65532"]
 
 
+@pytest.mark.parametrize("image", build.IMAGES.values(), ids=build.IMAGES)
+def test_a_build_stage_can_be_told_from_other_peoples(image: build.Image) -> None:
+    assert f"\nLABEL {build.STAGE_LABEL}={image.repository}\n" in (ROOT / image.dockerfile).read_text()
+
+
 @pytest.fixture
 def sources(tmp_path: Path) -> Path:
     (tmp_path / "Dockerfile").write_text("FROM scratch")
