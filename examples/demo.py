@@ -25,7 +25,7 @@ SYSTEM_NAMESPACE = "perdure-system"
 NAMESPACE = "perdure-demo"
 JOB = "bible"
 STORE = "s3://perdure"
-PROMPT = "And it came to pass"
+PROMPT = "Psa24:1 The earth"
 
 
 class DemoError(Exception):

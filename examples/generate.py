@@ -1,6 +1,6 @@
 """Continues a prompt without and with an adapter, with nothing but transformers and peft.
 
-    python examples/generate.py MODEL_FOLDER ADAPTER_FOLDER --prompt "In the beginning"
+    python examples/generate.py MODEL_FOLDER ADAPTER_FOLDER --prompt "Psa24:1 The earth"
 
 MODEL_FOLDER holds a GGUF file or a model in the Hugging Face layout.
 """
@@ -21,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Continue a prompt without and with an adapter.")
     parser.add_argument("model", type=Path)
     parser.add_argument("adapter", type=Path)
-    parser.add_argument("--prompt", default="And it came to pass")
+    parser.add_argument("--prompt", default="Psa24:1 The earth")
     options = parser.parse_args()
 
     import torch  # noqa: PLC0415 - seconds to import: after the arguments are known to be right

@@ -30,6 +30,7 @@ Document = dict[str, Any]
 
 APPLY: Final = "application/apply-patch+yaml"
 MERGE_PATCH: Final = "application/merge-patch+json"
+_METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 JSON_PATCH: Final = "application/json-patch+json"
 
 _REQUEST_TIMEOUT_SECONDS: Final = 30
@@ -152,6 +153,12 @@ class Cluster:
         """The object or list at a path."""
         return await self._document("GET", path, query=query)
 
+    async def uid(self, path: str) -> str:
+        """The uid of the object at a path; the rest of it is not sent."""
+        document = await self._document("GET", path, accept=_METADATA_ONLY)
+        uid: str = document["metadata"]["uid"]
+        return uid
+
     async def create(self, path: str, body: Document, **query: str | int) -> Document:
         """The created object."""
         return await self._document("POST", path, query=query, body=body)
@@ -219,9 +226,11 @@ class Cluster:
         query: Mapping[str, str | int] | None = None,
         body: Document | list[Document] | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> Document:
         limits = aiohttp.ClientTimeout(total=_REQUEST_TIMEOUT_SECONDS)
-        response = await self._send(method, path, query=query, body=body, content_type=content_type, limits=limits)
+        headers = {"Content-Type": content_type, "Accept": accept}
+        response = await self._send(method, path, query=query, body=body, headers=headers, limits=limits)
         try:
             document: Document = json.loads(await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
@@ -236,15 +245,15 @@ class Cluster:
         limits: aiohttp.ClientTimeout,
         query: Mapping[str, str | int] | None = None,
         body: Document | list[Document] | None = None,
-        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
         """The response with a good status, its body unread."""
         url = f"{self._api.configuration.host}{path}{f'?{urlencode(query)}' if query else ''}"
-        headers = {"Content-Type": content_type, "Accept": "application/json", **self._api.default_headers}
+        all_headers = {"Content-Type": "application/json", **(headers or {}), **self._api.default_headers}
         try:
-            await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+            await self._api.update_params_for_auth(all_headers, [], ["BearerToken"], path, method, body)
             answer = await self._api.rest_client.request(
-                method, url, headers=headers, body=body, _request_timeout=limits
+                method, url, headers=all_headers, body=body, _request_timeout=limits
             )
             response: aiohttp.ClientResponse = answer.response
             if response.ok:

@@ -43,13 +43,15 @@ async def apply_status(cluster: Cluster, job: JobRef, status: Document, *, manag
     body: Document = {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
-        "metadata": {"name": job.name, "namespace": job.namespace, "uid": job.uid},
+        "metadata": {"name": job.name, "namespace": job.namespace},
         "status": status,
     }
     try:
+        # A uid in the body is no precondition here: the status subresource ignores everything but the status.
+        if await cluster.uid(TRAINING_JOBS.path(job.namespace, job.name)) != job.uid:
+            return Written.GONE
         await cluster.apply(TRAINING_JOBS.path(job.namespace, job.name, "status"), body, manager=manager)
-    except (NotFound, Conflict):
-        # Apply creates what is missing, but not through a subresource: 404; another uid: 409.
+    except NotFound:
         return Written.GONE
     except Invalid as error:
         if names.FINAL_STATUS_MESSAGE in error.message:

@@ -148,9 +148,10 @@ class Story:
         if self._status.condition(ConditionType.RUNNING):
             self._condition(ConditionType.RUNNING, ConditionStatus.FALSE, Reason.FINISHED, "", now)
         self._condition(ConditionType.SUCCEEDED, succeeded, reason, message, now)
-        # Absent means False to kstatus: nothing is left to do.
-        kept = [c for c in self._status.conditions if c.type is not ConditionType.RECONCILING]
-        self._update(conditions=kept, completion_time=rfc3339(now))
+        # Said, not left out: the operator may own a part of this condition too, and under server-side apply a part that
+        # stays behind is no condition, and makes the whole write invalid.
+        self._condition(ConditionType.RECONCILING, ConditionStatus.FALSE, Reason.FINISHED, "", now)
+        self._update(completion_time=rfc3339(now))
         if succeeded is ConditionStatus.FALSE:
             self._condition(ConditionType.STALLED, ConditionStatus.TRUE, reason, message, now)
         self._headline(reason, message)

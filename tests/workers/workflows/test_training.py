@@ -41,7 +41,9 @@ async def test_the_built_in_trainer_ends_with_its_adapter_and_both_losses(start:
     assert status.result
     assert (status.result.adapter_uri, status.result.result_uri) == ("s3://b/adapter", "s3://b/result.json")
     assert status.message == "adapter s3://b/adapter; held-out loss 3 → 2"
-    assert status.condition(ConditionType.RECONCILING) is None
+    reconciling = status.condition(ConditionType.RECONCILING)
+    assert reconciling
+    assert reconciling.status is ConditionStatus.FALSE
     assert world.published[-1].status == status
 
 
