@@ -59,7 +59,10 @@ images: cluster ## All images, built and loaded into the development cluster
 	$(DEVCLUSTER) load-image $$names > /dev/null
 
 .PHONY: install
-install: $(VENV)/.ready images ## Perdure in the development cluster, from this checkout
+install: images chart ## Perdure in the development cluster, from this checkout
+
+.PHONY: chart
+chart: $(VENV)/.ready ## The chart alone, with the images that are there
 	@echo "Installing the chart into namespace perdure-system ..."
 	@KUBECONFIG=$$($(DEVCLUSTER) kubeconfig) $(VENV)/bin/helm upgrade --install perdure charts/perdure \
 	  --namespace perdure-system --create-namespace --wait --timeout 5m \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import json
 import os
@@ -12,7 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
@@ -25,6 +28,7 @@ SYSTEM_NAMESPACE = "perdure-system"
 NAMESPACE = "perdure-demo"
 JOB = "bible"
 STORE = "s3://perdure"
+DEVCLUSTER = ROOT / "devcluster" / "devcluster"
 PROMPT = "Psa24:1 The earth"
 
 
@@ -50,6 +54,23 @@ class Stopwatch:
         """The parts and their wall times."""
         rows = [*self.parts, ("Together", sum(seconds for _, seconds in self.parts))]
         return "\n".join(f"  {name:<18}{seconds:7.1f} s" for name, seconds in rows)
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """kubectl: the development cluster brings its own, which knows its cluster."""
+
+    command: tuple[str, ...]
+
+    def run(self, *arguments: str, quiet: bool = False, document: object = None) -> None:
+        """Runs it; a document goes to its standard input."""
+        text = None if document is None else json.dumps(document)
+        _run([*self.command, *arguments], quiet=quiet, text=text)
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """An object."""
+        found: dict[str, Any] = json.loads(_output([*self.command, "get", *arguments, "-o", "json"]))
+        return found
 
 
 def main() -> int:
@@ -78,6 +99,7 @@ def demo(watch: Stopwatch, *, own_cluster: bool) -> None:
         DemoError: a part did not work.
     """
     _introduce(own_cluster=own_cluster)
+    kubectl = Kubectl((str(DEVCLUSTER), "kubectl") if own_cluster else ("kubectl",))
     if own_cluster:
         with watch.part("Cluster", "two Kubernetes nodes on this machine (built from source the first time: ~6 min)"):
             _make("cluster")
@@ -85,24 +107,23 @@ def demo(watch: Stopwatch, *, own_cluster: bool) -> None:
         with watch.part("Images", "operator and workers, trainer, Temporal, SeaweedFS (the first time ~5 min)"):
             _make("images")
         with watch.part("Chart", f"helm upgrade --install perdure, namespace {SYSTEM_NAMESPACE}"):
-            _make("install")
+            _make("chart")
     with watch.part("Data", "base model SmolLM2-135M and the King James Bible, into the object store"):
         folder = _prepare_data()
-        _prepare_namespace()
-        with _object_store():
+        _prepare_namespace(kubectl)
+        with _object_store(kubectl):
             _upload(folder)
     with watch.part("Training", f"kubectl apply -n {NAMESPACE} -f examples/trainingjob.yaml, and watching it"):
-        _kubectl("apply", "-n", NAMESPACE, "-f", str(ROOT / "examples" / "trainingjob.yaml"))
+        kubectl.run("apply", "-n", NAMESPACE, "-f", str(ROOT / "examples" / "trainingjob.yaml"))
         ended = subprocess.run([_tool("perdure"), "watch", JOB, "-n", NAMESPACE], check=False).returncode
         if ended != 0:
             raise DemoError(f"the job did not succeed; its story: perdure describe {JOB} -n {NAMESPACE}")
-    job = json.loads(_output(["kubectl", "get", "trainingjob", JOB, "-n", NAMESPACE, "-o", "json"]))
-    result = job["status"]["result"]
+    result = kubectl.get("trainingjob", JOB, "-n", NAMESPACE)["status"]["result"]
     with watch.part("Trying it", "one line without and with the adapter, by plain transformers and peft"):
-        with _object_store():
+        with _object_store(kubectl):
             adapter = _download(result["adapterUri"], CACHE / "demo" / "adapter")
         spoken = _generate(folder / "model", adapter)
-    _conclude(watch, result, spoken)
+    _conclude(watch, result, spoken, kubectl)
 
 
 def _introduce(*, own_cluster: bool) -> None:
@@ -132,12 +153,10 @@ def _prepare_data() -> Path:
     return folder
 
 
-def _prepare_namespace() -> None:
+def _prepare_namespace(kubectl: Kubectl) -> None:
     """The demo's namespace, with the store's credentials in it and without an earlier demo's job."""
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-    secret = json.loads(
-        _output(["kubectl", "get", "secret", "perdure-object-store", "-n", SYSTEM_NAMESPACE, "-o", "json"])
-    )
+    secret = kubectl.get("secret", "perdure-object-store", "-n", SYSTEM_NAMESPACE)
     copy = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -145,23 +164,24 @@ def _prepare_namespace() -> None:
         "data": secret["data"],
     }
     for document in (namespace, copy):
-        _run(["kubectl", "apply", "-f", "-"], quiet=True, text=json.dumps(document))
-    _run(["kubectl", "delete", "trainingjob", JOB, "-n", NAMESPACE, "--ignore-not-found"], quiet=True)
+        kubectl.run("apply", "-f", "-", quiet=True, document=document)
+    kubectl.run("delete", "trainingjob", JOB, "-n", NAMESPACE, "--ignore-not-found", quiet=True)
 
 
 @contextlib.contextmanager
-def _object_store() -> Iterator[None]:
+def _object_store(kubectl: Kubectl) -> Iterator[None]:
     """The cluster's object store on loopback, and its credentials in the environment, while the context lasts."""
-    encoded = _output(["kubectl", "get", "secret", "perdure-object-store", "-n", NAMESPACE, "-o", "json"])
+    secret = kubectl.get("secret", "perdure-object-store", "-n", NAMESPACE)["data"]
     service = ["-n", SYSTEM_NAMESPACE, "service/perdure-seaweedfs", ":8333", "--address", "127.0.0.1"]
-    with subprocess.Popen(["kubectl", "port-forward", *service], stdout=subprocess.PIPE, text=True) as forward:
+    command = [*kubectl.command, "port-forward", *service]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
         try:
             line = forward.stdout.readline() if forward.stdout else ""
             found = re.search(r"127\.0\.0\.1:(\d+)", line)
             if not found:
                 raise DemoError("the object store cannot be reached; see: kubectl get pods -n perdure-system")
             os.environ |= {
-                **{key: _decoded(value) for key, value in json.loads(encoded)["data"].items()},
+                **{name: base64.b64decode(value).decode() for name, value in secret.items()},
                 "AWS_ENDPOINT_URL": f"http://127.0.0.1:{found[1]}",
                 "AWS_REGION": "us-east-1",
             }
@@ -197,36 +217,26 @@ def _generate(model: Path, adapter: Path) -> dict[str, str]:
     return spoken
 
 
-def _conclude(watch: Stopwatch, result: dict[str, object], spoken: dict[str, str]) -> None:
-    before, after = result["baseMetrics"]["eval_loss"], result["metrics"]["eval_loss"]  # type: ignore[index]
+def _conclude(watch: Stopwatch, result: dict[str, Any], spoken: dict[str, str], kubectl: Kubectl) -> None:
+    own = len(kubectl.command) > 1
+    environment, program = (
+        ("KUBECONFIG=$(make -s kubeconfig) ", "devcluster/devcluster kubectl") if own else ("", "kubectl")
+    )
+    before, after = result["baseMetrics"]["eval_loss"], result["metrics"]["eval_loss"]
     print(
         f"\n\033[1mThe adapter\033[0m  {result['adapterUri']}"
         f"\nHeld-out loss  {before:.3f} without → {after:.3f} with it ({100 * (after / before - 1):+.0f} %)"
         f"\n\nWithout  {spoken['without']}\nWith     {spoken['with']}"
         f"\n\n{watch.table()}"
         "\n\nTry next:"
-        f"\n  {_environment_prefix()}.venv/bin/perdure describe {JOB} -n {NAMESPACE}"
-        f"\n  {_environment_prefix()}kubectl get trainingjob {JOB} -n {NAMESPACE} -o yaml"
-        f"\n  {_environment_prefix()}kubectl explain trainingjob.spec.lora"
+        f"\n  {environment}.venv/bin/perdure describe {JOB} -n {NAMESPACE}"
+        f"\n  {program} get trainingjob {JOB} -n {NAMESPACE} -o yaml"
+        f"\n  {program} explain trainingjob.spec.lora"
     )
-
-
-def _environment_prefix() -> str:
-    return "KUBECONFIG=$(make -s kubeconfig) "
-
-
-def _decoded(value: str) -> str:
-    import base64  # noqa: PLC0415
-
-    return base64.b64decode(value).decode()
 
 
 def _make(target: str) -> None:
     _run(["make", target])
-
-
-def _kubectl(*arguments: str) -> None:
-    _run(["kubectl", *arguments])
 
 
 def _tool(name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 
 from perdure_api import names
 from perdure_api.events import EventNote
+from perdure_api.status import TrainingJobStatus
 from perdure_api.workflow import JobRef
 from perdure_control.cluster import EVENTS, Cluster, Collection, Conflict, Document, Forbidden, Invalid, NotFound
 
@@ -28,7 +29,24 @@ class Written(StrEnum):
     """The object is finished, and the API server lets nobody change that."""
 
 
-async def apply_status(cluster: Cluster, job: JobRef, status: Document, *, manager: str) -> Written:
+async def read_status(cluster: Cluster, job: JobRef) -> TrainingJobStatus | None:
+    """The status as it stands; None when the object is gone, or another one of the same name.
+
+    Raises:
+        ClusterError: the API server is away.
+    """
+    try:
+        document = await cluster.get(TRAINING_JOBS.path(job.namespace, job.name))
+    except NotFound:
+        return None
+    if document["metadata"]["uid"] != job.uid:
+        return None
+    return TrainingJobStatus.from_wire(document.get("status") or {})
+
+
+async def apply_status(
+    cluster: Cluster, job: JobRef, status: Document, *, manager: str, checked: bool = False
+) -> Written:
     """Applies a manager's whole part of a status: what it named before and names no longer is removed.
 
     Args:
@@ -36,6 +54,7 @@ async def apply_status(cluster: Cluster, job: JobRef, status: Document, *, manag
         job: Which object; another object of the same name is left alone.
         status: camelCase fields.
         manager: Field manager.
+        checked: The caller has just read the object, by read_status.
 
     Raises:
         ClusterError: the API server is away or refuses the document itself.
@@ -48,7 +67,7 @@ async def apply_status(cluster: Cluster, job: JobRef, status: Document, *, manag
     }
     try:
         # A uid in the body is no precondition here: the status subresource ignores everything but the status.
-        if await cluster.uid(TRAINING_JOBS.path(job.namespace, job.name)) != job.uid:
+        if not checked and await cluster.uid(TRAINING_JOBS.path(job.namespace, job.name)) != job.uid:
             return Written.GONE
         await cluster.apply(TRAINING_JOBS.path(job.namespace, job.name, "status"), body, manager=manager)
     except NotFound:

@@ -7,7 +7,7 @@ import pytest
 from perdure_api.progress import ProgressReport
 from perdure_api.status import CheckpointStatus, ProgressStatus
 from perdure_api.workflow import JobRef
-from perdure_workers.progress.board import ProgressBoard, Told, read_report
+from perdure_workers.progress.board import ProgressBoard, Told, is_stale, read_report
 from perdure_workers.watching.facts import AttemptKey
 
 NOW = "2026-01-01T00:00:00Z"
@@ -91,3 +91,29 @@ def test_attempts_do_not_share_their_steps() -> None:
     board.put(KEY, told(10))
 
     assert board.put(AttemptKey("u", 2), told(4))
+
+
+EARLIER, LATER = "2026-01-01T00:00:05Z", "2026-01-01T00:00:06Z"
+
+
+@pytest.mark.parametrize(
+    ("told_at", "step", "shown_at", "shown_step", "stale"),
+    [
+        (EARLIER, 3, LATER, 4, True),
+        (LATER, 4, EARLIER, 3, False),
+        (LATER, 3, LATER, 4, True),
+        (LATER, 4, LATER, 4, False),
+        (LATER, 0, EARLIER, 90, False),
+    ],
+    ids=["older", "newer", "same second, lower step", "the same", "a new attempt begins lower"],
+)
+def test_a_report_that_took_the_longer_way_does_not_turn_back_what_is_shown(
+    told_at: str, step: int, shown_at: str, shown_step: int, *, stale: bool
+) -> None:
+    shown = ProgressStatus(step=shown_step, last_updated=shown_at)
+
+    assert is_stale(ProgressStatus(step=step, last_updated=told_at), shown) is stale
+
+
+def test_where_nothing_is_shown_everything_is_news() -> None:
+    assert not is_stale(ProgressStatus(step=1, last_updated=NOW), None)

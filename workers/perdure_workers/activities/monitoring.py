@@ -14,9 +14,8 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from perdure_api import names
 from perdure_api.conditions import Condition, ConditionStatus, ConditionType, Phase, Reason
 from perdure_api.events import EventKind, EventNote
-from perdure_api.status import TrainingJobStatus
 from perdure_control.cluster import EVENTS, JOBS, Cluster, ClusterError, Document, NotFound
-from perdure_control.statuses import TRAINING_JOBS, EventSource, apply_status, record_event
+from perdure_control.statuses import EventSource, apply_status, read_status, record_event
 from perdure_workers.attempts.assess import Assessment, Ended, Running, Waiting, assess
 from perdure_workers.attempts.outcome import Outcome
 from perdure_workers.messages import ActivityName, AttemptEnd, Monitor, MonitorNote
@@ -89,12 +88,11 @@ class MonitorActivities:
             return told.progress.step
         if outcome.completed:
             return None
-        path = TRAINING_JOBS.path(request.job.namespace, request.job.name)
         try:
-            document = await self._cluster.get(path)
+            status = await read_status(self._cluster, request.job)
         except ClusterError:
             return None
-        progress = TrainingJobStatus.from_wire(document.get("status") or {}).progress
+        progress = status.progress if status else None
         started = rfc3339(datetime.fromtimestamp(request.started_at, UTC))
         if progress is None or (progress.last_updated or "") < started:
             return None

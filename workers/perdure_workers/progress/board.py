@@ -54,6 +54,16 @@ class ProgressBoard:
         self._told.pop(key, None)
 
 
+def is_stale(told: ProgressStatus, shown: ProgressStatus | None) -> bool:
+    """Whether something newer is shown already: a pod's reports reach several workers, in any order.
+
+    A new attempt may begin at a lower step: only time tells which is newer, and steps within a second of each other.
+    """
+    if shown is None or shown.last_updated is None or told.last_updated is None:
+        return False
+    return (shown.last_updated, shown.step or 0) > (told.last_updated, told.step or 0)
+
+
 def read_report(report: ProgressReport, now: str) -> tuple[ProgressStatus, CheckpointStatus | None]:
     """Status fields of a report, ours or Kubeflow's; values that are no finite numbers are left out.
 

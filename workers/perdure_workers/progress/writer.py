@@ -9,8 +9,8 @@ import structlog
 
 from perdure_api import names
 from perdure_control.cluster import Cluster, ClusterError
-from perdure_control.statuses import apply_status
-from perdure_workers.progress.board import ProgressBoard, Told
+from perdure_control.statuses import apply_status, read_status
+from perdure_workers.progress.board import ProgressBoard, Told, is_stale
 from perdure_workers.watching.facts import AttemptKey
 
 _MAX_WRITES_AT_A_TIME: Final = 16
@@ -69,10 +69,17 @@ class ProgressWriter:
             return
         try:
             async with self._gate:
-                await apply_status(self._cluster, told.job, _document(told), manager=names.FIELD_MANAGER_PROGRESS)
+                await self._write_unless_stale(told)
         except ClusterError as error:
             # The next report brings newer figures; a lost one is no loss.
             log.warning("progress_not_written", trainingjob=told.job.name, error=error.message)
+
+    async def _write_unless_stale(self, told: Told) -> None:
+        status = await read_status(self._cluster, told.job)
+        if status is None or is_stale(told.progress, status.progress):
+            return
+        document = _document(told)
+        await apply_status(self._cluster, told.job, document, manager=names.FIELD_MANAGER_PROGRESS, checked=True)
 
 
 def _document(told: Told) -> dict[str, object]:
