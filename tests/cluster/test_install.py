@@ -1,0 +1,105 @@
+"""Upgrading, uninstalling and reinstalling Perdure under jobs that run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import ROOT, SYSTEM, Document, Jobs, Kubectl, condition, phase, wait_until
+from tests.cluster.test_resilience import long_training, step
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+IMAGES = ROOT / "build" / "images.json"
+
+
+def helm(system: Kubectl, *arguments: str) -> None:
+    program = Path(sys.executable).with_name("helm")
+    environment = {**os.environ, "KUBECONFIG": system.kubeconfig}
+    result = subprocess.run(
+        [program, *arguments, "--namespace", SYSTEM], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def install(system: Kubectl, *more: str) -> None:
+    values = ["--values", str(ROOT / "charts/perdure/ci/devcluster-values.yaml"), "--values", str(IMAGES)]
+    helm(
+        system,
+        "upgrade",
+        "--install",
+        "perdure",
+        str(ROOT / "charts/perdure"),
+        "--wait",
+        "--timeout=5m",
+        *values,
+        *more,
+    )
+
+
+def test_a_running_job_does_not_feel_an_upgrade(jobs: Jobs, system: Kubectl, tiny_inputs: Document) -> None:
+    jobs.create("upgraded", long_training(tiny_inputs, maxSteps=1500))
+    jobs.until("upgraded", lambda job: phase(job) == "Running" and step(job) > 0)
+
+    install(system, "--set", "logLevel=debug")
+    install(system)
+    job = jobs.finished("upgraded", seconds=240)
+
+    assert condition(job, "Succeeded")["status"] == "True", job["status"]
+    assert len(job["status"]["attempts"]) == 1
+
+
+def test_jobs_outlive_uninstalling_and_go_on_after_reinstalling(
+    jobs: Jobs, system: Kubectl, tiny_inputs: Document
+) -> None:
+    jobs.create("stays", long_training(tiny_inputs, maxSteps=3000))
+    jobs.until("stays", lambda job: phase(job) == "Running" and step(job) > 0)
+    jobs.create("finished", jobs.own("true"))
+    before = jobs.finished("finished")
+
+    helm(system, "uninstall", "perdure", "--wait")
+    try:
+        pods = jobs.pods("stays")
+        assert [pod["status"]["phase"] for pod in pods] == ["Running"]
+        assert jobs.get("finished")["status"] == before["status"]
+    finally:
+        install(system)
+    job = jobs.finished("stays", seconds=300)
+
+    assert condition(job, "Succeeded")["status"] == "True", job["status"]
+    assert jobs.get("finished")["status"] == before["status"]
+
+
+def test_helm_and_flux_see_a_job_as_done_only_when_it_is(jobs: Jobs) -> None:
+    """By kstatus' rules: an observed generation, and neither Reconciling nor Stalled."""
+    jobs.create("kstatus", jobs.own("sleep", "3"))
+    fresh = jobs.get("kstatus")
+    done = jobs.finished("kstatus")
+
+    assert condition(fresh, "Reconciling")["status"] == "True"
+    assert condition(done, "Reconciling")["status"] == "False"
+    assert condition(done, "Stalled") == {}
+    assert done["status"]["observedGeneration"] == done["metadata"]["generation"]
+
+
+def test_the_images_that_run_are_the_ones_of_this_checkout(system: Kubectl) -> None:
+    tag = json.loads(IMAGES.read_text())["image"]["cpu"]["tag"]
+
+    wait_until(
+        lambda: all(tag in image for image in running_images(system)),
+        60,
+        lambda: f"{running_images(system)} is not {tag}",
+    )
+
+
+def running_images(system: Kubectl) -> list[str]:
+    return [
+        pod["spec"]["containers"][0]["image"]
+        for component in ("operator", "worker")
+        for pod in system.items("pods", "-l", f"app.kubernetes.io/component={component}")
+    ]
