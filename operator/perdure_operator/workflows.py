@@ -21,13 +21,13 @@ from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 
 from perdure_api import names
 from perdure_api.status import TrainingJobStatus
 from perdure_api.workflow import MEMO_TRAINING_JOB, JobRef, TrainingInput
+from perdure_control import temporal
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -249,14 +249,7 @@ class Workflows:
 
 def connect(address: str, namespace: str) -> Awaitable[Client]:
     """A client that connects with its first call: Temporal need not be there yet."""
-    return Client.connect(
-        address,
-        namespace=namespace,
-        lazy=True,
-        data_converter=pydantic_data_converter,
-        retry_config=_RETRIES,
-        identity="perdure-operator",
-    )
+    return temporal.connect(address, namespace, identity="perdure-operator", lazy=True, retry_config=_RETRIES)
 
 
 def _no_such_namespace(error: RPCError) -> bool:

@@ -11,9 +11,8 @@ from typing import Final
 
 import structlog
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
@@ -21,6 +20,7 @@ from perdure_api import names
 from perdure_control.cluster import JOBS, PODS, Cluster, Collection
 from perdure_control.health import Checks, serve_health
 from perdure_control.statuses import EventSource
+from perdure_control.temporal import connect
 from perdure_data.stores import Stores
 from perdure_workers.activities.monitoring import MonitorActivities
 from perdure_workers.activities.publishing import PublishingActivities
@@ -54,12 +54,7 @@ async def connect_temporal(settings: WorkerSettings) -> Client:
     """A client, however long Temporal is away."""
     while True:
         try:
-            return await Client.connect(
-                settings.temporal_address,
-                namespace=settings.temporal_namespace,
-                data_converter=pydantic_data_converter,
-                identity=settings.pod_name,
-            )
+            return await connect(settings.temporal_address, settings.temporal_namespace, identity=settings.pod_name)
         except RuntimeError as error:
             log.warning("temporal_unavailable", address=settings.temporal_address, error=str(error))
             await asyncio.sleep(_CONNECT_PAUSE_SECONDS)
@@ -68,6 +63,7 @@ async def connect_temporal(settings: WorkerSettings) -> Client:
 async def run_worker(settings: WorkerSettings) -> None:
     """Runs until cancelled; running activities then get their time to end."""
     registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
     async with contextlib.AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(await Cluster.connect(COMPONENT))
         index = AttemptIndex()
@@ -84,14 +80,14 @@ async def run_worker(settings: WorkerSettings) -> None:
         stack.push_async_callback(writer.close)
         certificate = Certificate(settings.progress_tls_folder) if settings.progress_tls_folder else None
         if certificate:
-            certificate.load()
+            await certificate.arrive()
             identifier = Identifier(cluster, index.pods.by_uid, time.monotonic)
             receiver = ProgressReceiver(identifier, board, writer.told, registry)
             await stack.enter_async_context(_serve_progress(receiver, certificate, settings.progress_port))
             lasting(certificate.keep_fresh())
 
         client = await connect_temporal(settings)
-        for worker in _workers(client, cluster, index, board, writer, certificate, settings):
+        for worker in _workers(client, cluster, index, board, writer, certificate, registry, settings):
             polling.append(await stack.enter_async_context(worker))  # noqa: PERF401 - one after the other
         log.info("worker_started", slots=settings.slots, watch_slots=settings.watch_slots)
         try:
@@ -128,6 +124,7 @@ def _workers(
     board: ProgressBoard,
     writer: ProgressWriter,
     certificate: Certificate | None,
+    registry: CollectorRegistry,
     settings: WorkerSettings,
 ) -> list[Worker]:
     """The CPU pool's worker, and the one that watches: a queue of its own, since monitors last hours."""
@@ -144,6 +141,7 @@ def _workers(
         )
 
     source = EventSource(COMPONENT, settings.pod_name)
+    ended = Counter("perdure_attempts_ended", "Attempts that ended, by how.", ["reason"], registry=registry)
     resources = ResourceActivities(cluster, defaults)
     storage = StorageActivities(Stores())
     cpu = Worker(
@@ -166,7 +164,7 @@ def _workers(
     watch = Worker(
         client,
         task_queue=names.TASK_QUEUE_WATCH,
-        activities=[MonitorActivities(cluster, index, board, writer, source).monitor_training],
+        activities=[MonitorActivities(cluster, index, board, writer, source, ended).monitor_training],
         max_concurrent_activities=settings.watch_slots,
         graceful_shutdown_timeout=timedelta(seconds=settings.grace_seconds),
         # Heartbeats are for taking over from a dead worker, not for progress: seldom is enough.

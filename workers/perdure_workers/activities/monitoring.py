@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
+from prometheus_client import Counter
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
@@ -47,12 +48,14 @@ class MonitorActivities:
         board: ProgressBoard,
         writer: ProgressWriter,
         source: EventSource,
+        ended: Counter,
     ) -> None:
         self._cluster = cluster
         self._index = index
         self._board = board
         self._writer = writer
         self._source = source
+        self._ended = ended
 
     @activity.defn(name=ActivityName.MONITOR_TRAINING)
     async def monitor_training(self, request: Monitor) -> AttemptEnd:
@@ -69,6 +72,7 @@ class MonitorActivities:
         # Read before the flush: that forgets.
         reached = await self._reached(key, request, outcome)
         await self._writer.flush(key)
+        self._ended.labels(reason=str(outcome.reason)).inc()
         log.info(
             "attempt_ended",
             trainingjob=request.job.name,

@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 LOOK_SECONDS: Final = 30.0
+ARRIVAL_LOOK_SECONDS: Final = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +41,13 @@ class Certificate:
             self.context.load_cert_chain(self._certificate, self._key)
             self._loaded = times
             log.info("certificate_loaded", path=str(self._certificate))
+
+    async def arrive(self) -> None:
+        """Returns when the files are there and read: the operator may still be making them."""
+        while not self.present:
+            log.warning("certificate_missing", path=str(self._certificate), waiting_for="the operator to make it")
+            await asyncio.sleep(ARRIVAL_LOOK_SECONDS)
+        self.load()
 
     async def keep_fresh(self) -> None:
         """Never returns; end it by cancelling."""
