@@ -9,7 +9,8 @@ from tests.chart.rendered import CI_VALUES, NAMESPACE, Chart, Document, Values, 
 from tests.conftest import ApiServer
 
 OTHER = "somewhere-else"
-pytestmark = pytest.mark.timeout(600)  # the first use builds an API server
+# The first use builds an API server.
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,8 @@ from perdure_data.stores import Stores
 from tests.trainer import process
 from tests.trainer.conftest import Attempts, Tiny, spec
 
+pytestmark = pytest.mark.slow
+
 MEBIBYTE = 2**20
 
 
