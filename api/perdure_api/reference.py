@@ -76,8 +76,8 @@ def pod_page() -> str:
             *_enum_table(ExitCode),
             "\n## Last words\n",
             (
-                "What the container writes to `/dev/termination-log` (at most 4096 bytes) becomes the message of its attempt: "
-                'plain text, or JSON such as `{"message": "…", "step": 120, "fromStep": 100}`.'
+                "What the container writes to `/dev/termination-log` (at most 4096 bytes) becomes the message of its "
+                'attempt: plain text, or JSON such as `{"message": "…", "step": 120, "fromStep": 100}`.'
             ),
             "",
         ]
