@@ -170,6 +170,12 @@ class ApiServer:
 
     def kubectl(self, *arguments: str, document: object = None) -> str:
         """What kubectl says as an administrator; it must succeed."""
+        code, said = self.ask(*arguments, document=document)
+        assert code == 0, f"kubectl {' '.join(arguments)}: {said}"
+        return said
+
+    def ask(self, *arguments: str, document: object = None) -> tuple[int, str]:
+        """Kubectl's exit code and what it says, whatever becomes of it."""
         answer = subprocess.run(
             [_binary("kubectl"), "--kubeconfig", self.kubeconfig, *arguments],
             input=None if document is None else json.dumps(document),
@@ -178,8 +184,7 @@ class ApiServer:
             text=True,
             check=False,
         )
-        assert answer.returncode == 0, f"kubectl {' '.join(arguments)}: {answer.stdout}"
-        return answer.stdout
+        return answer.returncode, answer.stdout
 
 
 @pytest.fixture(scope="module")
