@@ -5,10 +5,18 @@ All jobs of this file are created at once and go their ways together; each test 
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
@@ -216,10 +224,14 @@ def admission_policy(namespace: str) -> list[Document]:
     return [policy, binding]
 
 
-def webhook(namespace: str) -> list[Document]:
+def webhook(namespace: str, service: str, authority: bytes = b"") -> Document:
+    """Every Job of a namespace must pass a Service."""
     hook: dict[str, Any] = {
-        "name": "nobody.perdure.test",
-        "clientConfig": {"service": {"name": "nobody", "namespace": namespace, "path": "/"}},
+        "name": f"{service}.perdure.test",
+        "clientConfig": {
+            "service": {"name": service, "namespace": namespace, "path": "/"},
+            "caBundle": base64.b64encode(authority).decode(),
+        },
         "rules": [{"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}],
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
         "failurePolicy": "Fail",
@@ -227,34 +239,112 @@ def webhook(namespace: str) -> list[Document]:
         "admissionReviewVersions": ["v1"],
         "timeoutSeconds": 2,
     }
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": f"{service}-{namespace}"},
+        "webhooks": [hook],
+    }
+
+
+def webhook_that_is_away(namespace: str) -> list[Document]:
+    return [webhook(namespace, "nobody")]
+
+
+REFUSES = """
+import json, ssl
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Strict(BaseHTTPRequestHandler):
+    def do_POST(self):
+        review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        answer = {"uid": review["request"]["uid"], "allowed": False, "status": {"message": "no Jobs on Mondays"}}
+        body = json.dumps({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": answer}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+server = HTTPServer(("", 8443), Strict)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("/tls/tls.crt", "/tls/tls.key")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"""
+
+
+def webhook_that_refuses(namespace: str, image: str) -> list[Document]:
+    key, certificate = self_signed(f"strict.{namespace}.svc")
+    labels = {"app": "strict"}
+    container = {
+        "name": "strict",
+        "image": image,
+        "command": ["python3", "-c", REFUSES],
+        "volumeMounts": [{"name": "tls", "mountPath": "/tls"}],
+        "readinessProbe": {"tcpSocket": {"port": 8443}, "periodSeconds": 1},
+    }
+    volume = {"name": "tls", "secret": {"secretName": "strict"}}
+    spec = {"containers": [container], "volumes": [volume], "terminationGracePeriodSeconds": 0}
     return [
         {
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingWebhookConfiguration",
-            "metadata": {"name": f"nobody-{namespace}"},
-            "webhooks": [hook],
-        }
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "strict"},
+            "stringData": {"tls.crt": certificate, "tls.key": key},
+        },
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "strict", "labels": labels}, "spec": spec},
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "strict"},
+            "spec": {"selector": labels, "ports": [{"port": 443, "targetPort": 8443}]},
+        },
+        webhook(namespace, "strict", certificate.encode()),
     ]
 
 
-@pytest.mark.parametrize(("make", "says"), [(admission_policy, "no Jobs on Sundays"), (webhook, "nobody.perdure.test")])
-def test_admission_that_refuses_the_job_is_told_and_its_removal_lets_it_go_on(jobs: Jobs, make: Any, says: str) -> None:
-    name = str(make.__name__).replace("_", "-")
-    objects = make(jobs.kubectl.namespace)
+def self_signed(name: str) -> tuple[str, str]:
+    """A key and its certificate, both as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return private.decode(), certificate.public_bytes(Encoding.PEM).decode()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda jobs: admission_policy(jobs.kubectl.namespace), "no Jobs on Sundays"),
+        (lambda jobs: webhook_that_refuses(jobs.kubectl.namespace, jobs.base_image), "no Jobs on Mondays"),
+        (lambda jobs: webhook_that_is_away(jobs.kubectl.namespace), "nobody.perdure.test"),
+    ],
+    ids=["policy", "webhook", "absent-webhook"],
+)
+def test_admission_that_refuses_the_job_is_told_and_its_removal_lets_it_go_on(
+    jobs: Jobs, request: pytest.FixtureRequest, make: Callable[[Jobs], list[Document]], says: str
+) -> None:
+    name = str(request.node.callspec.id)
+    objects = make(jobs)
     for document in objects:
         jobs.kubectl("create", "-f", "-", document=document)
     try:
-        # A policy takes a moment to be in force: until then Jobs get through.
+        # It takes a moment to be in force: until then Jobs get through, or are refused for another reason.
         probe = {
             "apiVersion": "batch/v1", "kind": "Job", "metadata": {"generateName": "probe-"},
             "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "c"}]}}},
         }  # fmt: skip
-        refused = lambda: jobs.kubectl.run("create", "-f", "-", "--dry-run=server", document=probe).returncode != 0  # noqa: E731
-        wait_until(refused, 30, lambda: "admission never refused a Job")
+        refused = lambda: says in jobs.kubectl.run("create", "-f", "-", "--dry-run=server", document=probe).stderr  # noqa: E731
+        wait_until(refused, 60, lambda: "admission never refused a Job")
         jobs.create(name, jobs.own("true"))
         told = jobs.until(name, lambda job: job["status"].get("reason") == "JobRefused")
     finally:
-        for document in objects:
+        for document in reversed(objects):
             jobs.kubectl("delete", document["kind"], document["metadata"]["name"])
 
     job = jobs.finished(name)

@@ -75,6 +75,30 @@ def test_jobs_outlive_uninstalling_and_go_on_after_reinstalling(
     assert jobs.get("finished")["status"] == before["status"]
 
 
+def test_components_that_are_told_to_stop_do_so_at_once_and_with_success(system: Kubectl) -> None:
+    components = "app.kubernetes.io/component in (operator,worker)"
+    before = {pod["metadata"]["name"] for pod in system.items("pods", "-l", components)}
+    state = 'jsonpath={.metadata.name} {.status.containerStatuses[0].state.terminated.exitCode}{"\\n"}'
+    kubectl = str(ROOT / "devcluster" / "devcluster")
+    watch = [kubectl, "kubectl", "-n", SYSTEM, "get", "pods", "-l", components, "--watch", "-o", state]
+    with subprocess.Popen(watch, stdout=subprocess.PIPE, text=True) as watching:
+        try:
+            system("delete", "pod", "-l", components, "--timeout=25s")
+            ended: dict[str, str] = {}
+            for line in watching.stdout or []:
+                name, _, code = line.strip().partition(" ")
+                if code and name in before:
+                    ended[name] = code
+                if ended.keys() == before:
+                    break
+        finally:
+            watching.kill()
+
+    assert set(ended.values()) == {"0"}, ended
+    system("rollout", "status", "deployment/perdure-operator", "--timeout=60s")
+    system("rollout", "status", "deployment/perdure-worker", "--timeout=60s")
+
+
 def test_helm_and_flux_see_a_job_as_done_only_when_it_is(jobs: Jobs) -> None:
     """By kstatus' rules: an observed generation, and neither Reconciling nor Stalled."""
     jobs.create("kstatus", jobs.own("sleep", "3"))

@@ -206,7 +206,20 @@ def test_a_namespace_that_is_deleted_mid_run_is_gone_soon(jobs: Jobs, system: Ku
     kubectl("delete", "namespace", kubectl.namespace, "--timeout=60s")
 
 
-def test_a_store_that_is_away_for_a_while_is_waited_for(jobs: Jobs, system: Kubectl, tiny_inputs: Document) -> None:
+ANSWERS_503 = """
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Unwilling(BaseHTTPRequestHandler):
+    def answer(self):
+        self.send_response(503)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
+ThreadingHTTPServer(("", 8333), Unwilling).serve_forever()
+"""
+
+
+@contextmanager
+def store_gone(system: Kubectl) -> Iterator[None]:
     system("scale", "statefulset/perdure-seaweedfs", "--replicas=0")
     try:
         wait_until(
@@ -214,16 +227,81 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(jobs: Jobs, system: Kube
             60,
             lambda: "still there",
         )
-        jobs.create("patient", tiny_inputs)
-        told = jobs.until("patient", lambda job: job["status"].get("reason") == "StoreUnavailable")
+        yield
     finally:
         system("scale", "statefulset/perdure-seaweedfs", "--replicas=1")
 
+
+@contextmanager
+def store_answers_503(system: Kubectl, image: str) -> Iterator[None]:
+    """The store's Service leads to a pod that answers 503 to everything."""
+    selector = system.json("get", "service", "perdure-seaweedfs")["spec"]["selector"]
+    container = {
+        "name": "unwilling",
+        "image": image,
+        "command": ["python3", "-c", ANSWERS_503],
+        "ports": [{"name": "s3", "containerPort": 8333}],
+        "readinessProbe": {"tcpSocket": {"port": 8333}, "periodSeconds": 1},
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "unwilling", "labels": {"unwilling": "true"}},
+        "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
+    }
+
+    def lead_to(labels: dict[str, str]) -> None:
+        replace = [{"op": "replace", "path": "/spec/selector", "value": labels}]
+        system("patch", "service", "perdure-seaweedfs", "--type=json", "-p", json.dumps(replace))
+
+    system("create", "-f", "-", document=pod)
+    try:
+        system("wait", "--for=condition=Ready", "pod/unwilling", "--timeout=60s")
+        lead_to({"unwilling": "true"})
+        # Whoever is connected to the store stays so: a new store makes everybody connect anew.
+        kill_pods(system, "object-store")
+        yield
+    finally:
+        lead_to(selector)
+        system("delete", "pod", "unwilling", "--force", "--grace-period=0")
+
+
+def test_a_store_that_is_away_for_a_while_is_waited_for(jobs: Jobs, system: Kubectl, tiny_inputs: Document) -> None:
+    with store_gone(system):
+        jobs.create("patient", tiny_inputs)
+        told = jobs.until("patient", lambda job: job["status"].get("reason") == "StoreUnavailable")
     job = jobs.finished("patient", seconds=240)
 
     assert condition(told, "DatasetReady")["status"] == "Unknown"
     assert job["status"]["phase"] == "Succeeded", job["status"]
     assert len(job["status"]["attempts"]) == 1
+
+
+def test_a_store_that_answers_503_for_a_minute_costs_neither_a_new_job_nor_one_that_trains(
+    jobs: Jobs, system: Kubectl, tiny_inputs: Document
+) -> None:
+    jobs.create("trains", long_training(tiny_inputs))
+    jobs.until("trains", lambda job: step(job) > 0)
+
+    with store_answers_503(system, jobs.base_image):
+        begin = time.monotonic()
+        jobs.create("new", tiny_inputs)
+        told = jobs.until(
+            "new", lambda job: job["status"].get("reason") == "StoreUnavailable" and "503" in job["status"]["message"]
+        )
+        wait_until(lambda: time.monotonic() - begin > 60, 70, lambda: "a minute")
+    ends = [jobs.finished(name, seconds=240)["status"] for name in ("new", "trains")]
+
+    assert condition(told, "DatasetReady")["status"] == "Unknown"
+    assert [status["phase"] for status in ends] == ["Succeeded", "Succeeded"], ends
+    assert [len(status["attempts"]) for status in ends] == [1, 1]
 
 
 def test_two_hundred_jobs_at_once_all_succeed_each_with_exactly_one_pod(jobs: Jobs, system: Kubectl) -> None:
