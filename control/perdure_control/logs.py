@@ -40,8 +40,16 @@ def configure_logs(level: str) -> None:
             ],
         )
     )
+    handler.addFilter(_to_be_retried_is_no_error)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
     # One line a request is no event.
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+
+
+def _to_be_retried_is_no_error(record: logging.LogRecord) -> bool:
+    """kopf reports each try of a request as an error, the API server's restart among them; only the last is one."""
+    if record.levelno == logging.ERROR and "; will retry: " in record.getMessage():
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True
