@@ -49,7 +49,7 @@ def configure_logs(level: str) -> None:
 
 
 def _to_be_retried_is_no_error(record: logging.LogRecord) -> bool:
-    """kopf reports each try of a request as an error, the API server's restart among them; only the last is one."""
+    """Kopf reports each try of a request as an error, the API server's restart among them; only the last is one."""
     if record.levelno == logging.ERROR and "; will retry: " in record.getMessage():
         record.levelno, record.levelname = logging.WARNING, "WARNING"
     return True
