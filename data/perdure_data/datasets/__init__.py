@@ -8,10 +8,13 @@ from perdure_data.datasets.errors import (
     DatasetError,
     DatasetNotFound,
 )
-from perdure_data.datasets.passages import Passage, Source
+from perdure_data.datasets.passages import Source
 from perdure_data.datasets.reading import DatasetReader
+from perdure_data.datasets.records import Completion, Conversation, Message, Passage, Record
 
 __all__ = [
+    "Completion",
+    "Conversation",
     "DatasetBroken",
     "DatasetDenied",
     "DatasetEmpty",
@@ -19,8 +22,10 @@ __all__ = [
     "DatasetNotFound",
     "DatasetReader",
     "DatasetReport",
+    "Message",
     "Passage",
     "ReadingPlan",
+    "Record",
     "Source",
     "check_dataset",
 ]

@@ -11,8 +11,9 @@ from typing import Final
 
 from perdure_api.spec import DatasetFormat, DatasetSpec
 from perdure_data.datasets.errors import DatasetBroken, DatasetEmpty
-from perdure_data.datasets.passages import Passage, Region, Source, passages
+from perdure_data.datasets.passages import Region, Source, passages
 from perdure_data.datasets.reading import locate
+from perdure_data.datasets.records import Passage
 from perdure_data.stores import READ_CHUNK_BYTES, ObjectInfo, Stores
 
 MEBIBYTE: Final = 2**20

@@ -11,6 +11,7 @@ from typing import Any, Final
 from perdure_api.spec import DatasetFormat, DatasetSpec
 from perdure_api.uri import StoreUri, parse_uri
 from perdure_data.datasets.errors import DatasetBroken
+from perdure_data.datasets.records import Passage
 
 LINE_LIMIT_BYTES: Final = 16 * 2**20
 """A longer line is taken for a file that is not JSON Lines at all."""
@@ -47,15 +48,6 @@ class Source:
     def held_out(cls, spec: DatasetSpec) -> Source | None:
         """The evaluation data of a spec, when it names any."""
         return cls(parse_uri(spec.eval_uri), spec.format, spec.text_field) if spec.eval_uri else None
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A piece of a document."""
-
-    text: str
-    ends_document: bool
-    """Whether the document is over with it. A JSON line is a whole document; a text file is one altogether."""
 
 
 @dataclass(frozen=True)

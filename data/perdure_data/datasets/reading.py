@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Iterator
 
 from perdure_data.datasets.errors import DatasetDenied, DatasetEmpty, DatasetNotFound
-from perdure_data.datasets.passages import Passage, Region, Source, passages
+from perdure_data.datasets.passages import Region, Source, passages
+from perdure_data.datasets.records import Passage, Record
 from perdure_data.errors import AccessDenied, NotFound
 from perdure_data.stores import ObjectInfo, Stores
 
@@ -50,8 +51,8 @@ class DatasetReader:
         self._source = source
         self._digest = hashlib.sha256()
 
-    def passages(self) -> Iterator[Passage]:
-        """The passages in the order of the file, one chunk in memory at a time.
+    def records(self) -> Iterator[Record]:
+        """The records in their order, all of one kind, one chunk in memory at a time.
 
         Raises:
             DatasetError: it is not there, or not what its format promises.
@@ -62,9 +63,13 @@ class DatasetReader:
         whole = Region(0, info.size_bytes, info.size_bytes)
         yield from passages(self._source, self._hashed(self._stores.stream(info)), whole)
 
+    def passages(self) -> Iterator[Passage]:
+        """The records of a dataset that holds nothing but passages."""
+        yield from (record for record in self.records() if isinstance(record, Passage))
+
     @property
     def fingerprint(self) -> str:
-        """`sha256:…` of what was read; of the whole file once `passages` has come to its end."""
+        """`sha256:…` of what was read; of the whole file once `records` has come to its end."""
         return f"sha256:{self._digest.hexdigest()}"
 
     def _hashed(self, chunks: Iterator[bytes]) -> Iterator[bytes]:

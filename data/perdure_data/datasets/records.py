@@ -1,0 +1,49 @@
+"""What a dataset is made of: the kinds of record that can be trained on.
+
+    Record
+    ├── Passage         text: every token of it is learnt
+    ├── Completion      a prompt and what is to follow it: only that is learnt
+    └── Conversation    messages: what the assistant says is learnt
+
+All records of a dataset are of one kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A piece of a document."""
+
+    text: str
+    ends_document: bool
+    """Whether the document is over with it. A record is a whole document; a text file is one altogether."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A prompt, which may be empty, and what is to follow it, which is not white space only."""
+
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    """`system`, `user`, `assistant` or `tool`."""
+    content: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Messages in their order; in at least one of them the assistant says something."""
+
+    messages: tuple[Message, ...]
+
+
+Record = Passage | Completion | Conversation
