@@ -18,6 +18,7 @@ import pytest_asyncio
 from temporalio import activity
 from temporalio.client import WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
@@ -138,12 +139,19 @@ BUILT_IN = TrainingJobSpec.from_wire(
 Start = Callable[..., Awaitable[Handle]]
 
 
+@pytest.fixture(scope="session")
+def runtime() -> Runtime:
+    """The SDK's core, which tells errors only: it warns of the test server's age with every worker."""
+    errors = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))
+    return Runtime(telemetry=TelemetryConfig(logging=errors))
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def environment() -> AsyncIterator[WorkflowEnvironment]:
+async def environment(runtime: Runtime) -> AsyncIterator[WorkflowEnvironment]:
     server = Path(sys.executable).with_name("temporal-test-server")
     assert server.exists(), "temporal-test-server is missing; install the development dependencies"
     async with await WorkflowEnvironment.start_time_skipping(
-        test_server_existing_path=str(server), data_converter=pydantic_data_converter
+        test_server_existing_path=str(server), data_converter=pydantic_data_converter, runtime=runtime
     ) as environment:
         yield environment
 
