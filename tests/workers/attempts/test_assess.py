@@ -52,13 +52,52 @@ def test_a_pod_that_does_not_run_yet_is_waited_for_with_a_reason(name: str, reas
 @pytest.mark.parametrize("name", ["starting", "image-not-found", "secret-missing", "unschedulable"])
 def test_past_its_start_deadline_it_ends_and_says_what_it_lacked_and_that_a_pod_remains(name: str) -> None:
     waiting = look(with_pods(pod(name)))
-    ended = look(with_pods(pod(name)), waited=61)
+    ended = look(with_pods(pod(name)), waited=60)
 
     assert isinstance(waiting, Waiting)
     assert isinstance(ended, Ended)
     assert ended.outcome.pod_remains
     assert waiting.message in ended.outcome.message
-    assert ended.outcome.reason in {waiting.reason, Reason.DEADLINE_EXCEEDED}
+    assert ended.outcome.reason is (Reason.DEADLINE_EXCEEDED if name == "starting" else waiting.reason)
+
+
+@pytest.mark.parametrize(("refusal", "reason"), [(None, Reason.DEADLINE_EXCEEDED), ("quota", Reason.JOB_REFUSED)])
+def test_past_its_start_deadline_a_job_without_a_pod_ends_and_leaves_nothing_that_could_still_start(
+    refusal: str | None, reason: Reason
+) -> None:
+    assert isinstance(look(with_pods(), waited=59, refusal=refusal), Waiting)
+    ended = look(with_pods(), waited=60, refusal=refusal)
+
+    assert isinstance(ended, Ended)
+    assert (ended.outcome.reason, ended.outcome.pod_remains) == (reason, True)
+
+
+@pytest.mark.parametrize(
+    ("kubelet_says", "reason"),
+    [
+        ("ErrImagePull", Reason.IMAGE_PULL_FAILED),
+        ("ImagePullBackOff", Reason.IMAGE_PULL_FAILED),
+        ("RegistryUnavailable", Reason.IMAGE_PULL_FAILED),
+        ("ImageInspectError", Reason.IMAGE_PULL_FAILED),
+        ("CreateContainerConfigError", Reason.CANNOT_START),
+        ("CreateContainerError", Reason.CANNOT_START),
+        ("RunContainerError", Reason.CANNOT_START),
+        ("ContainerCreating", Reason.STARTING),
+    ],
+)
+def test_what_a_container_waits_for_may_come_right(kubelet_says: str, reason: Reason) -> None:
+    assessment = look(with_pods(replace(pod("starting"), waiting=Cause(kubelet_says, ""))))
+
+    assert isinstance(assessment, Waiting)
+    assert assessment.reason is reason
+
+
+@pytest.mark.parametrize("kubelet_says", ["InvalidImageName", "ErrImageNeverPull"])
+def test_what_can_never_come_right_ends_it_at_once(kubelet_says: str) -> None:
+    assessment = look(with_pods(replace(pod("starting"), waiting=Cause(kubelet_says, ""))))
+
+    assert isinstance(assessment, Ended)
+    assert (assessment.outcome.reason, assessment.outcome.pod_remains) == (Reason.CANNOT_START, True)
 
 
 def test_an_image_name_that_can_never_be_pulled_ends_it_at_once() -> None:
@@ -79,6 +118,40 @@ def test_while_a_pod_may_still_run_the_attempt_has_not_ended_whatever_the_deadli
     view = AttemptView(failed, job_was_deleted=False, pods=(pod("being-deleted"), pod("exit-1")), lost_pods=())
 
     assert isinstance(look(view, waited=10_000), Waiting)
+
+
+def test_a_pod_that_ended_is_judged_by_its_end() -> None:
+    assessment = look(with_pods(pod("exit-64-with-message")))
+
+    assert isinstance(assessment, Ended)
+    assert assessment.outcome.reason is Reason.PERMANENT_ERROR
+    assert not assessment.outcome.pod_remains
+
+
+@pytest.mark.parametrize(
+    ("more", "less", "reason"),
+    [
+        (pod("exit-1"), pod("running"), Reason.FAILED),
+        (pod("exit-1"), pod("evicted-still-running"), Reason.FAILED),
+        (pod("evicted"), pod("exit-1"), Reason.DISRUPTED),
+    ],
+    ids=["one told how it ended", "one told, one was only taken away", "one was taken away as it ended"],
+)
+def test_of_several_pods_the_one_that_tells_most_explains_the_end(
+    more: PodFacts, less: PodFacts, reason: Reason
+) -> None:
+    for lost in [(more, less), (less, more)]:
+        assessment = look(AttemptView(JOB, job_was_deleted=False, pods=(), lost_pods=lost))
+
+        assert isinstance(assessment, Ended)
+        assert assessment.outcome.reason is reason
+
+
+def test_a_job_that_is_not_seen_yet_is_waited_for() -> None:
+    assessment = look(AttemptView(None, job_was_deleted=False, pods=(), lost_pods=()))
+
+    assert isinstance(assessment, Waiting)
+    assert assessment.reason is Reason.STARTING
 
 
 def test_a_pod_that_is_gone_is_judged_by_its_last_state() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 
 from perdure_api.conditions import Reason
 from perdure_workers.attempts.outcome import classify
-from perdure_workers.watching.facts import PodFacts, pod_facts
+from perdure_workers.watching.facts import Cause, PodFacts, pod_facts
 
 PODS = Path(__file__).parents[1] / "fixtures" / "pods"
 
@@ -21,6 +22,12 @@ def pod(name: str, **status: Any) -> PodFacts:
     facts = pod_facts(document)
     assert facts is not None
     return facts
+
+
+def with_end(facts: PodFacts, **end: Any) -> PodFacts:
+    """The pod, its container ended in another way."""
+    assert facts.termination is not None
+    return replace(facts, termination=replace(facts.termination, **end))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +61,98 @@ def test_an_exit_code_that_the_user_lists_is_permanent() -> None:
 
 
 @pytest.mark.parametrize(
-    "cause", ["Evicted", "NodeLost", "OutOfcpu", "OutOfnvidia.com/gpu", "UnexpectedAdmissionError"]
+    ("exit_code", "reason"),
+    [
+        (2, Reason.FAILED),
+        (64, Reason.PERMANENT_ERROR),
+        (65, Reason.PERMANENT_ERROR),
+        (75, Reason.FAILED),
+        (76, Reason.FENCED),
+        (78, Reason.PERMANENT_ERROR),
+        (79, Reason.DIVERGED),
+        (143, Reason.DISRUPTED),
+    ],
+)
+def test_an_exit_code_means_what_the_contract_says(exit_code: int, reason: Reason) -> None:
+    outcome = classify(with_end(pod("exit-1"), exit_code=exit_code))
+
+    assert (outcome.reason, outcome.exit_code) == (reason, exit_code)
+
+
+@pytest.mark.parametrize(
+    ("runtime_says", "reason"),
+    [
+        ("StartError", Reason.CANNOT_START),
+        ("ContainerCannotRun", Reason.CANNOT_START),
+        ("ContainerStatusUnknown", Reason.DISRUPTED),
+        ("Error", Reason.FAILED),
+    ],
+)
+def test_what_the_runtime_says_of_a_container_explains_its_exit_code(runtime_says: str, reason: Reason) -> None:
+    assert classify(with_end(pod("sigkill"), reason=runtime_says)).reason is reason
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "signal", "says"),
+    [
+        (137, 0, "exit code 137 (SIGKILL)"),
+        (1, 9, "exit code 1 (SIGKILL)"),
+        (128, 0, "exit code 128 and"),
+        (255, 0, "exit code 255 and"),
+        (3, 0, "exit code 3 and"),
+    ],
+)
+def test_a_signal_is_named_where_there_was_one(exit_code: int, signal: int, says: str) -> None:
+    assert says in classify(with_end(pod("exit-1"), exit_code=exit_code, signal=signal)).message
+
+
+def test_the_node_is_told() -> None:
+    facts = pod("exit-1")
+
+    assert facts.node
+    assert classify(facts).node == facts.node
+
+
+def test_last_words_of_a_container_that_completed_are_its_message() -> None:
+    assert classify(with_end(pod("completed"), message="2.1 epochs")).message == "2.1 epochs"
+
+
+def test_a_container_that_ends_with_0_on_its_way_out_of_an_evicting_node_has_not_completed() -> None:
+    evicted = pod("exit-1", phase="Failed", reason="Evicted", message="low on memory")
+
+    assert classify(with_end(evicted, exit_code=0)).reason is Reason.DISRUPTED
+
+
+def test_a_pod_that_completed_while_it_was_being_taken_away_has_completed() -> None:
+    taken = replace(pod("completed"), disruption=Cause("PreemptionByScheduler", ""), deleting=True)
+
+    assert classify(taken).reason is Reason.COMPLETED
+
+
+def test_a_deletion_does_not_excuse_an_error_of_the_containers_own() -> None:
+    assert classify(replace(pod("exit-1"), deleting=True)).reason is Reason.FAILED
+
+
+def test_a_pod_that_vanished_with_its_error_told_but_its_phase_not_yet_changed_has_failed() -> None:
+    assert classify(pod("exit-1", phase="Running")).reason is Reason.FAILED
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        "Evicted",
+        "NodeLost",
+        "Preempting",
+        "Shutdown",
+        "Terminated",
+        "NodeShutdown",
+        "NodeAffinity",
+        "NodePorts",
+        "OutOfcpu",
+        "OutOfnvidia.com/gpu",
+        "PodOSNotSupported",
+        "UnexpectedAdmissionError",
+    ],
 )
 def test_a_pod_that_its_node_ended_is_disrupted_not_failed(cause: str) -> None:
     facts = pod("exit-1", reason=cause, message="the node was low on something")
@@ -63,6 +161,20 @@ def test_a_pod_that_its_node_ended_is_disrupted_not_failed(cause: str) -> None:
 
     assert outcome.reason is Reason.DISRUPTED
     assert "low on something" in outcome.message
+
+
+def test_a_reason_that_is_not_the_nodes_is_no_excuse() -> None:
+    assert classify(pod("exit-1", reason="DeadlineExceeded", message="m")).reason is Reason.FAILED
+
+
+def test_a_node_that_would_not_take_a_pod_is_quoted_whatever_its_reason() -> None:
+    words = "Pod was rejected: Resources cannot be allocated with Topology locality"
+    refused = pod("starting", phase="Failed", reason="TopologyAffinityError", message=words, containerStatuses=[])
+
+    outcome = classify(refused)
+
+    assert outcome.reason is Reason.DISRUPTED
+    assert words in outcome.message
 
 
 def test_a_pod_that_vanished_without_a_word_is_disrupted() -> None:

@@ -49,6 +49,19 @@ def test_a_lost_attempt_does_not_use_up_the_retry_budget(reason: Reason) -> None
     assert isinstance(decide(Outcome(reason=reason, message="why"), counters, RETRY), Again)
 
 
+@pytest.mark.parametrize("reason", [Reason.FAILED, Reason.OUT_OF_MEMORY, Reason.PERMANENT_ERROR, Reason.NO_CAPACITY])
+def test_any_other_end_than_a_good_one_counts_as_failed(reason: Reason) -> None:
+    counters = AttemptCounters(started=9, failed=2, disrupted=6)
+
+    assert count(counters, Outcome(reason=reason, message="")) == AttemptCounters(started=9, failed=3, disrupted=6)
+    assert count(counters, Outcome(reason=Reason.COMPLETED, message="")) == counters
+
+
+@pytest.mark.parametrize(("disrupted", "seconds"), [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (999, 60)])
+def test_the_pause_after_a_disruption_begins_short_and_stops_growing(disrupted: int, seconds: float) -> None:
+    assert after(Reason.DISRUPTED, disrupted=disrupted) == Again(seconds)
+
+
 def test_disruptions_have_a_bound_of_their_own() -> None:
     assert isinstance(after(Reason.DISRUPTED, disrupted=MAX_DISRUPTIONS), GiveUp)
 

@@ -17,8 +17,9 @@ DISRUPTIONS: Final = frozenset(
 )
 """Reasons that the kubelet gives a pod when the node, not the program, is why it ended."""
 _REFUSED_BY_KUBELET: Final = ("OutOf", "NodeAffinity", "NodePorts", "PodOSNotSupported")
-"""Reasons of a pod that a node would not take although the scheduler sent it there: another node may."""
-_NEVER_RAN: Final = frozenset({"StartError", "ContainerCannotRun", "RunContainerError", "CreateContainerError"})
+"""Reasons of a pod that a node would not take, or not keep when its kubelet restarted: another node may."""
+_NEVER_RAN: Final = frozenset({"StartError", "ContainerCannotRun"})
+"""What runtimes (containerd, cri-dockerd) say of a container that they could not start."""
 _LOST_BY_NODE: Final = "ContainerStatusUnknown"
 _SIGNAL_BASE: Final = 128
 _KILLED: Final = _SIGNAL_BASE + signal.SIGKILL
@@ -67,7 +68,9 @@ def _reason(
         return Reason.COMPLETED, words.message or "training completed"
     if pod.disruption:
         return Reason.DISRUPTED, _sentence(f"pod {pod.name} was taken away", pod.disruption.message)
-    if pod.cause and (pod.cause.reason in DISRUPTIONS or pod.cause.reason.startswith(_REFUSED_BY_KUBELET)):
+    if pod.cause and (
+        end is None or pod.cause.reason.startswith(_REFUSED_BY_KUBELET) or pod.cause.reason in DISRUPTIONS
+    ):
         return Reason.DISRUPTED, _sentence(f"node {pod.node} ended pod {pod.name}", pod.cause.message)
     if end is None:
         return Reason.DISRUPTED, f"pod {pod.name} went away before it told how it ended (node {pod.node or 'none yet'})"
