@@ -14,7 +14,7 @@ from perdure_workers.watching.facts import AttemptKey, Cause, JobFacts, PodFacts
 from perdure_workers.watching.index import AttemptView
 
 PODS = Path(__file__).parents[1] / "fixtures" / "pods"
-JOB = JobFacts(AttemptKey("u", 1), "ns", "j-1", "ju", "u", deleting=False, failed=None, complete=False)
+JOB = JobFacts(AttemptKey("u", 1), "ns", "j-1", "ju", failed=None)
 
 
 def pod(name: str) -> PodFacts:

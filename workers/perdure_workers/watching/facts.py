@@ -80,10 +80,7 @@ class JobFacts:
     namespace: str
     name: str
     uid: str
-    owner_uid: str | None
-    deleting: bool
     failed: Cause | None
-    complete: bool
 
 
 def attempt_key(document: Document) -> AttemptKey | None:
@@ -127,17 +124,14 @@ def job_facts(document: Document) -> JobFacts | None:
     if key is None:
         return None
     metadata, status = document["metadata"], document.get("status") or {}
-    met = {c["type"]: c for c in status.get("conditions") or [] if c.get("status") == "True"}
-    owner = next((owner for owner in metadata.get("ownerReferences") or [] if owner.get("controller")), None)
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
+    failed = conditions.get("Failed", {})
     return JobFacts(
         key=key,
         namespace=metadata["namespace"],
         name=metadata["name"],
         uid=metadata["uid"],
-        owner_uid=owner["uid"] if owner else None,
-        deleting="deletionTimestamp" in metadata,
-        failed=_cause(met["Failed"]) if "Failed" in met else None,
-        complete="Complete" in met,
+        failed=_cause(failed) if failed.get("status") == "True" else None,
     )
 
 

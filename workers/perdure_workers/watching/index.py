@@ -84,10 +84,6 @@ class _Shelf(Generic[F]):
         """One object."""
         return self._by_uid.get(uid)
 
-    def keys_of(self, job_uid: str) -> list[AttemptKey]:
-        """Attempts of one TrainingJob that have something here."""
-        return [key for key in self._present if key.job_uid == job_uid]
-
     def forget(self, key: AttemptKey) -> None:
         """Drops last states: nobody watches any more."""
         self._gone.pop(key, None)

@@ -1,0 +1,155 @@
+"""Documents of the API server → what decisions need. Fields are left out as Kubernetes leaves them out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from perdure_api import names
+from perdure_workers.watching.facts import AttemptKey, Cause, JobFacts, PodFacts, Termination, job_facts, pod_facts
+
+LABELS = {names.LABEL_JOB_UID: "u", names.LABEL_ATTEMPT: "3"}
+KEY = AttemptKey("u", 3)
+REFUSED = {"reason": "R", "message": "m"}
+
+
+def document(labels: dict[str, str] | None = LABELS, **parts: Any) -> dict[str, Any]:
+    metadata = {"namespace": "ns", "name": "n", "uid": "i", **parts.pop("metadata", {})}
+    return {"metadata": metadata if labels is None else {**metadata, "labels": labels}, **parts}
+
+
+def pod(**status: Any) -> PodFacts:
+    facts = pod_facts(document(status=status))
+    assert facts
+    return facts
+
+
+def container(state: dict[str, Any], name: str = "trainer") -> dict[str, Any]:
+    return {"name": name, "state": state}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        None,
+        {},
+        {names.LABEL_JOB_UID: "u"},
+        {names.LABEL_ATTEMPT: "3"},
+        {names.LABEL_JOB_UID: "", names.LABEL_ATTEMPT: "3"},
+        {names.LABEL_JOB_UID: "u", names.LABEL_ATTEMPT: "three"},
+        {names.LABEL_JOB_UID: "u", names.LABEL_ATTEMPT: "-3"},
+    ],
+    ids=["no labels", "none of ours", "no attempt", "no uid", "an empty uid", "a word", "a negative number"],
+)
+def test_what_only_looks_like_an_attempts_object_is_none(labels: dict[str, str] | None) -> None:
+    assert pod_facts(document(labels)) is None
+    assert job_facts(document(labels)) is None
+
+
+def test_a_pod_of_which_nothing_is_known_yet_is_pending() -> None:
+    assert pod_facts(document()) == PodFacts(
+        key=KEY,
+        trainingjob="",
+        namespace="ns",
+        name="n",
+        uid="i",
+        node=None,
+        phase="Pending",
+        deleting=False,
+        cause=None,
+        unschedulable=None,
+        disruption=None,
+        waiting=None,
+        running=False,
+        termination=None,
+    )
+
+
+def test_everything_that_a_pod_tells_is_kept() -> None:
+    metadata = {"annotations": {names.ANNOTATION_JOB_NAME: "bible"}, "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    terminated = {"exitCode": 137, "signal": 9, "reason": "OOMKilled", "message": "m"}
+    status = {
+        "phase": "Failed",
+        "reason": "Evicted",
+        "message": "low on memory",
+        "conditions": [
+            {"type": "PodScheduled", "status": "False", "message": "0/2 nodes"},
+            {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "drained"},
+        ],
+        "containerStatuses": [container({"terminated": terminated})],
+    }
+
+    assert pod_facts(document(metadata=metadata, spec={"nodeName": "node-1"}, status=status)) == PodFacts(
+        key=KEY,
+        trainingjob="bible",
+        namespace="ns",
+        name="n",
+        uid="i",
+        node="node-1",
+        phase="Failed",
+        deleting=True,
+        cause=Cause("Evicted", "low on memory"),
+        unschedulable="0/2 nodes",
+        disruption=Cause("EvictionByEvictionAPI", "drained"),
+        waiting=None,
+        running=False,
+        termination=Termination(exit_code=137, signal=9, reason="OOMKilled", message="m"),
+    )
+
+
+@pytest.mark.parametrize("status", ["True", "Unknown"])
+def test_a_pod_is_unschedulable_only_where_the_scheduler_says_so(status: str) -> None:
+    assert pod(conditions=[{"type": "PodScheduled", "status": status, "message": "m"}]).unschedulable is None
+
+
+def test_a_scheduler_that_does_not_say_what_it_lacks_is_believed() -> None:
+    assert pod(conditions=[{"type": "PodScheduled", "status": "False"}]).unschedulable == ""
+
+
+def test_a_disruption_that_is_not_true_is_none() -> None:
+    assert pod(conditions=[{"type": "DisruptionTarget", "status": "False", **REFUSED}]).disruption is None
+
+
+@pytest.mark.parametrize("others_first", [True, False])
+def test_only_the_trainers_container_counts(*, others_first: bool) -> None:
+    statuses = [container({"terminated": {"exitCode": 1}}, "sidecar"), container({"running": {}})]
+
+    facts = pod(phase="Running", containerStatuses=statuses if others_first else statuses[::-1])
+
+    assert (facts.running, facts.termination) == (True, None)
+
+
+def test_a_runtime_that_tells_no_more_than_an_end_is_taken_at_its_word() -> None:
+    facts = pod(phase="Succeeded", containerStatuses=[container({"terminated": {}})])
+
+    assert facts.termination == Termination(exit_code=0, signal=0, reason="", message="")
+
+
+def test_a_container_that_waits_may_say_why_in_one_word() -> None:
+    assert pod(containerStatuses=[container({"waiting": {}})]).waiting == Cause("", "")
+
+
+@pytest.mark.parametrize(
+    ("phase", "ended"),
+    [("Pending", False), ("Running", False), ("Unknown", False), ("Succeeded", True), ("Failed", True)],
+)
+def test_no_process_can_run_only_in_a_pod_that_ended(phase: str, *, ended: bool) -> None:
+    assert pod(phase=phase).ended is ended
+
+
+@pytest.mark.parametrize(
+    ("status", "failed"),
+    [
+        (None, None),
+        ({}, None),
+        ({"conditions": [{"type": "Complete", "status": "True", **REFUSED}]}, None),
+        ({"conditions": [{"type": "Failed", "status": "False", **REFUSED}]}, None),
+        ({"conditions": [{"type": "Failed", "status": "True", **REFUSED}]}, Cause("R", "m")),
+    ],
+    ids=["no status", "an empty one", "complete", "not failed", "failed"],
+)
+def test_a_job_has_failed_only_where_its_controller_says_so(
+    status: dict[str, Any] | None, failed: Cause | None
+) -> None:
+    assert job_facts(document(status=status)) == JobFacts(KEY, "ns", "n", "i", failed)
