@@ -19,7 +19,7 @@ def read(document: dict[str, Any]) -> ProgressStatus:
     return read_report(ProgressReport.from_wire(document), NOW)[0]
 
 
-def told(step: int, checkpoint: int | None = None) -> Told:
+def told(step: int | None, checkpoint: int | None = None) -> Told:
     saved = CheckpointStatus(uri="s3://b/c", step=checkpoint, time=NOW) if checkpoint else None
     return Told(JOB, ProgressStatus(step=step, last_updated=NOW), saved)
 
@@ -52,11 +52,86 @@ def test_our_own_words_say_more() -> None:
     assert (progress.step, progress.percent, progress.tokens_per_second) == (3, 25, 99.5)
 
 
+@pytest.mark.parametrize(
+    ("metrics", "step", "total"),
+    [
+        ({"current_step": "3", "total_steps": "9"}, 3, 9),
+        ({"step": "3", "max_steps": "9"}, 3, 9),
+        ({"global_step": "3"}, 3, None),
+        ({"current_step": "0"}, 0, None),
+        ({"current_step": "-1"}, None, None),
+        ({"current_step": "3", "step": "4", "global_step": "5"}, 3, None),
+        ({}, None, None),
+    ],
+    ids=["Kubeflow's names", "other names", "Transformers' name", "the first", "no step", "several", "none"],
+)
+def test_steps_are_found_under_the_names_that_trainers_use(
+    metrics: dict[str, str], step: int | None, total: int | None
+) -> None:
+    told = [{"name": name, "value": value} for name, value in metrics.items()]
+
+    progress = read({"trainerStatus": {"metrics": told}})
+
+    assert (progress.step, progress.total_steps, progress.metrics) == (step, total, {})
+
+
+@pytest.mark.parametrize(
+    ("step", "total", "told", "percent"),
+    [
+        (3, 12, None, 25),
+        (2, 3, None, 66),
+        (12, 12, None, 100),
+        (13, 12, None, 100),
+        (0, 12, None, 0),
+        (3, 0, None, None),
+        (3, None, None, None),
+        (3, 12, 70, 70),
+        (3, 12, 0, 0),
+    ],
+)
+def test_the_share_done_is_what_the_pod_tells_or_follows_from_its_steps(
+    step: int, total: int | None, told: int | None, percent: int | None
+) -> None:
+    ours = {"step": step} if total is None else {"step": step, "totalSteps": total}
+    kubeflow = {} if told is None else {"progressPercentage": told}
+
+    assert read({"perdure": ours, "trainerStatus": kubeflow}).percent == percent
+
+
+def test_a_total_without_a_step_is_no_share() -> None:
+    assert read({"trainerStatus": {"metrics": [{"name": "total_steps", "value": "9"}]}}).percent is None
+
+
+def test_our_metrics_stand_beside_kubeflows_in_order_and_have_the_last_word() -> None:
+    theirs = [{"name": "loss", "value": "2"}, {"name": "accuracy", "value": "1"}]
+
+    progress = read({"trainerStatus": {"metrics": theirs}, "perdure": {"step": 1, "metrics": {"loss": 3, "b": 4}}})
+
+    assert list(progress.metrics.items()) == [("accuracy", 1), ("b", 4), ("loss", 3)]
+    assert progress.last_updated == NOW
+
+
+def test_no_more_metrics_are_kept_than_a_status_takes() -> None:
+    progress = read({"perdure": {"step": 1, "metrics": {f"m{number:03}": number for number in range(200)}}})
+
+    assert list(progress.metrics) == [f"m{number:03}" for number in range(64)]
+    assert ProgressStatus.from_wire(progress.to_wire()) == progress
+
+
+@pytest.mark.parametrize(("told", "kept"), [({"time": "2025-12-31T00:00:00Z"}, "2025-12-31T00:00:00Z"), ({}, NOW)])
+def test_a_checkpoint_is_of_the_time_that_is_told_or_of_now(told: dict[str, str], kept: str) -> None:
+    document = {"perdure": {"step": 9, "checkpoint": {"uri": "s3://b/c", "step": 8, **told}}}
+
+    checkpoint = read_report(ProgressReport.from_wire(document), NOW)[1]
+
+    assert checkpoint == CheckpointStatus(uri="s3://b/c", step=8, time=kept)
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_what_is_no_finite_number_is_left_out(value: str) -> None:
     progress = read(
         {
-            "trainerStatus": {"metrics": [{"name": "loss", "value": value}]},
+            "trainerStatus": {"metrics": [{"name": "loss", "value": value}, {"name": "step", "value": value}]},
             "perdure": {"step": 1, "metrics": {"grad_norm": float(value)}},
         }
     )
@@ -64,15 +139,41 @@ def test_what_is_no_finite_number_is_left_out(value: str) -> None:
     assert progress.metrics == {}
 
 
+def test_an_endless_speed_is_left_out() -> None:
+    assert read({"perdure": {"step": 1, "tokensPerSecond": float("inf")}}).tokens_per_second is None
+
+
 def test_a_step_that_goes_back_is_late_and_dropped() -> None:
     board = ProgressBoard()
 
     assert board.put(KEY, told(10))
-    assert not board.put(KEY, told(9))
+    assert board.put(KEY, told(10))
+    assert board.put(KEY, told(9)) is False
+    assert board.put(KEY, told(None)) is False
 
     newest = board.get(KEY)
     assert newest
     assert newest.progress.step == 10
+
+
+def test_a_trainer_that_does_not_tell_its_step_is_heard_as_long_as_it_tells_none() -> None:
+    board = ProgressBoard()
+
+    assert board.put(KEY, told(None))
+    assert board.put(KEY, told(None))
+    assert board.put(KEY, told(0))
+    assert board.put(KEY, told(None))
+    assert board.put(KEY, told(1))
+    assert not board.put(KEY, told(0))
+
+
+def test_what_was_told_of_an_attempt_that_is_over_is_forgotten() -> None:
+    board = ProgressBoard()
+    board.put(KEY, told(10))
+    board.forget(KEY)
+    board.forget(KEY)
+
+    assert board.get(KEY) is None
 
 
 def test_a_report_without_a_checkpoint_does_not_unsay_one() -> None:
@@ -84,6 +185,12 @@ def test_a_report_without_a_checkpoint_does_not_unsay_one() -> None:
     assert newest
     assert newest.checkpoint
     assert newest.checkpoint.step == 8
+
+    board.put(KEY, told(12, checkpoint=12))
+    newest = board.get(KEY)
+    assert newest
+    assert newest.checkpoint
+    assert newest.checkpoint.step == 12
 
 
 def test_attempts_do_not_share_their_steps() -> None:
@@ -104,11 +211,29 @@ EARLIER, LATER = "2026-01-01T00:00:05Z", "2026-01-01T00:00:06Z"
         (LATER, 3, LATER, 4, True),
         (LATER, 4, LATER, 4, False),
         (LATER, 0, EARLIER, 90, False),
+        (LATER, None, LATER, None, False),
+        (LATER, None, LATER, 1, True),
+        (LATER, None, LATER, 0, False),
+        (LATER, 0, LATER, None, False),
+        (None, 3, LATER, 4, False),
+        (EARLIER, 3, None, 4, False),
     ],
-    ids=["older", "newer", "same second, lower step", "the same", "a new attempt begins lower"],
+    ids=[
+        "older",
+        "newer",
+        "same second, lower step",
+        "the same",
+        "a new attempt begins lower",
+        "same second, no steps",
+        "same second, no step where one is shown",
+        "same second, no step where the first is shown",
+        "same second, the first step where none is shown",
+        "told without a time",
+        "shown without a time",
+    ],
 )
 def test_a_report_that_took_the_longer_way_does_not_turn_back_what_is_shown(
-    told_at: str, step: int, shown_at: str, shown_step: int, *, stale: bool
+    told_at: str | None, step: int | None, shown_at: str | None, shown_step: int | None, *, stale: bool
 ) -> None:
     shown = ProgressStatus(step=shown_step, last_updated=shown_at)
 
