@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+COUNT_LIMIT: Final = (1 << 63) - 1
+"""The API server's integers have 64 bits: it refuses a status with a larger one."""
+
+Count = Annotated[int, Field(ge=0, le=COUNT_LIMIT)]
+"""A number of steps or seconds, as somebody else tells it."""
 
 
 class ApiModel(BaseModel):

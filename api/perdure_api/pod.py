@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, ValidationError
 
-from perdure_api.model import TolerantModel
+from perdure_api.model import Count, TolerantModel
 
 TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
 TERMINATION_MESSAGE_LIMIT_BYTES: Final = 4096
@@ -65,7 +65,7 @@ class CheckpointRef(TolerantModel):
     """A committed checkpoint."""
 
     uri: str = Field(max_length=2048)
-    step: int = Field(ge=0)
+    step: Count
     time: str | None = Field(default=None, max_length=64)
     """When it was committed, RFC 3339."""
 
@@ -75,8 +75,8 @@ class TerminationMessage(TolerantModel):
 
     message: str = ""
     """One sentence for people."""
-    step: int | None = None
-    from_step: int | None = None
+    step: Count | None = None
+    from_step: Count | None = None
     """The step that this attempt resumed from; 0 when it began afresh."""
     checkpoint: CheckpointRef | None = None
     """The newest checkpoint that this attempt committed."""
@@ -109,7 +109,7 @@ class ResultDocument(TolerantModel):
     job_uid: str
     attempt: int
     step: int
-    adapter_uri: str | None = None
+    adapter_uri: str | None = Field(default=None, max_length=2048)
     metrics: Metrics = {}
     """After training. The built-in trainer gives `eval_loss`, `perplexity`, `train_loss`, `tokens`, …"""
     base_metrics: Metrics = {}

@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import Field
 
-from perdure_api.model import TolerantModel
+from perdure_api.model import Count, TolerantModel
 from perdure_api.pod import CheckpointRef, Metrics
 
 PROGRESS_LIMIT_BYTES: Final = 64 * 1024
@@ -27,7 +27,7 @@ class TrainerStatus(TolerantModel):
     """Kubeflow's part of a report."""
 
     progress_percentage: int | None = Field(default=None, ge=0, le=100)
-    estimated_remaining_seconds: int | None = Field(default=None, ge=0)
+    estimated_remaining_seconds: Count | None = None
     metrics: list[KubeflowMetric] = Field(default=[], max_length=256)
     last_updated_time: str | None = Field(default=None, max_length=64)
 
@@ -35,8 +35,8 @@ class TrainerStatus(TolerantModel):
 class PerdureProgress(TolerantModel):
     """Our part of a report."""
 
-    step: int = Field(ge=0)
-    total_steps: int | None = Field(default=None, ge=0)
+    step: Count
+    total_steps: Count | None = None
     tokens_per_second: float | None = Field(default=None, ge=0)
     metrics: Metrics = {}
     """`loss`, `learning_rate`, `grad_norm`, …"""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 from pydantic import Field
@@ -14,7 +16,20 @@ from perdure_api.model import TolerantModel
 ATTEMPTS_SHOWN: Final = 10
 _TIME: Final[JsonDict] = {"format": "date-time"}
 
-MetricValues = Annotated[dict[Annotated[str, Field(max_length=128)], float], Field(max_length=64)]
+_METRICS_LIMIT: Final = 64
+_METRIC_NAME_LIMIT: Final = 128
+MetricValues = Annotated[
+    dict[Annotated[str, Field(max_length=_METRIC_NAME_LIMIT)], float], Field(max_length=_METRICS_LIMIT)
+]
+
+
+def shown_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those of a trainer's metrics that a status takes: finite ones with short names, the first 64 of them by name.
+
+    JSON has no other numbers, and the API server refuses the whole status for one metric too many.
+    """
+    fit = {name: value for name, value in metrics.items() if len(name) <= _METRIC_NAME_LIMIT and math.isfinite(value)}
+    return dict(sorted(fit.items())[:_METRICS_LIMIT])
 
 
 class CheckpointStatus(TolerantModel):

@@ -16,6 +16,7 @@ from perdure_api.status import (
     ResultStatus,
     TrainingJobStatus,
     WorkflowStatus,
+    shown_metrics,
 )
 from perdure_api.workflow import JobRef
 from perdure_workers.attempts import retry
@@ -129,8 +130,8 @@ class Story:
                 result=ResultStatus(
                     adapter_uri=document.adapter_uri,
                     result_uri=collected.uri,
-                    metrics=document.metrics,
-                    base_metrics=document.base_metrics,
+                    metrics=shown_metrics(document.metrics),
+                    base_metrics=shown_metrics(document.base_metrics),
                 )
             )
         self._finish(ConditionStatus.TRUE, Reason.COMPLETED, success_sentence(collected), now)

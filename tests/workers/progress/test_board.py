@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from perdure_api.progress import ProgressReport
 from perdure_api.status import CheckpointStatus, ProgressStatus
@@ -60,10 +61,20 @@ def test_our_own_words_say_more() -> None:
         ({"global_step": "3"}, 3, None),
         ({"current_step": "0"}, 0, None),
         ({"current_step": "-1"}, None, None),
+        ({"current_step": "1e300", "total_steps": "1e300"}, None, None),
         ({"current_step": "3", "step": "4", "global_step": "5"}, 3, None),
         ({}, None, None),
     ],
-    ids=["Kubeflow's names", "other names", "Transformers' name", "the first", "no step", "several", "none"],
+    ids=[
+        "Kubeflow's names",
+        "other names",
+        "Transformers' name",
+        "the first",
+        "no step",
+        "no integer of the API server's",
+        "several",
+        "none",
+    ],
 )
 def test_steps_are_found_under_the_names_that_trainers_use(
     metrics: dict[str, str], step: int | None, total: int | None
@@ -112,10 +123,26 @@ def test_our_metrics_stand_beside_kubeflows_in_order_and_have_the_last_word() ->
 
 
 def test_no_more_metrics_are_kept_than_a_status_takes() -> None:
-    progress = read({"perdure": {"step": 1, "metrics": {f"m{number:03}": number for number in range(200)}}})
+    metrics = {"a" * 129: 0, **{f"m{number:03}": number for number in range(200)}}
+
+    progress = read({"perdure": {"step": 1, "metrics": metrics}})
 
     assert list(progress.metrics) == [f"m{number:03}" for number in range(64)]
-    assert ProgressStatus.from_wire(progress.to_wire()) == progress
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"perdure": {"step": 1 << 63}},
+        {"perdure": {"step": -1}},
+        {"perdure": {"step": 1, "totalSteps": 1 << 63}},
+        {"perdure": {"step": 1, "checkpoint": {"uri": "s3://b/c", "step": 1 << 63}}},
+        {"trainerStatus": {"estimatedRemainingSeconds": 1 << 63}},
+    ],
+)
+def test_a_number_that_the_api_server_could_not_hold_is_no_report(report: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        read(report)
 
 
 @pytest.mark.parametrize(("told", "kept"), [({"time": "2025-12-31T00:00:00Z"}, "2025-12-31T00:00:00Z"), ({}, NOW)])

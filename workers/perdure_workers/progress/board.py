@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from perdure_api.model import COUNT_LIMIT
 from perdure_api.progress import ProgressReport
-from perdure_api.status import CheckpointStatus, ProgressStatus
+from perdure_api.status import CheckpointStatus, ProgressStatus, shown_metrics
 from perdure_api.workflow import JobRef
 from perdure_workers.watching.facts import AttemptKey
 
 _STEP_NAMES = ("current_step", "step", "global_step")
 _TOTAL_NAMES = ("total_steps", "max_steps")
-_MAX_METRICS = 64
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ def read_report(report: ProgressReport, now: str) -> tuple[ProgressStatus, Check
     step, total, speed, checkpoint = _pop(metrics, _STEP_NAMES), _pop(metrics, _TOTAL_NAMES), None, None
     if ours:
         step, total = ours.step, ours.total_steps
-        speed = ours.tokens_per_second if _finite(ours.tokens_per_second) else None
-        metrics |= {name: value for name, value in ours.metrics.items() if _finite(value)}
+        speed = ours.tokens_per_second if math.isfinite(ours.tokens_per_second or 0) else None
+        metrics |= ours.metrics
         if ours.checkpoint:
             checkpoint = CheckpointStatus(
                 uri=ours.checkpoint.uri, step=ours.checkpoint.step, time=ours.checkpoint.time or now
@@ -91,7 +92,7 @@ def read_report(report: ProgressReport, now: str) -> tuple[ProgressStatus, Check
         percent=percent,
         eta_seconds=kubeflow.estimated_remaining_seconds,
         tokens_per_second=speed,
-        metrics=dict(sorted(metrics.items())[:_MAX_METRICS]),
+        metrics=shown_metrics(metrics),
         last_updated=now,
     )
     return progress, checkpoint
@@ -100,19 +101,11 @@ def read_report(report: ProgressReport, now: str) -> tuple[ProgressStatus, Check
 def _numbers(pairs: Iterable[tuple[str, str]]) -> dict[str, float]:
     numbers: dict[str, float] = {}
     for name, text in pairs:
-        try:
-            value = float(text)
-        except ValueError:
-            continue
-        if _finite(value):
-            numbers[name] = value
+        with contextlib.suppress(ValueError):
+            numbers[name] = float(text)
     return numbers
 
 
 def _pop(metrics: dict[str, float], names: tuple[str, ...]) -> int | None:
     found = [metrics.pop(name) for name in names if name in metrics]
-    return int(found[0]) if found and found[0] >= 0 else None
-
-
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+    return int(found[0]) if found and 0 <= found[0] <= COUNT_LIMIT else None
