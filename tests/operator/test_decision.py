@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from perdure_api import names
-from perdure_operator.decision import Decision, Reject, Start, Step, Wait, decide
+from perdure_operator.decision import Decision, Reject, Start, Step, Wait, decide, with_finalizer, without_finalizer
 from perdure_operator.observation import Observation, observe
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -30,6 +30,11 @@ def condition(type_: str, status: str, reason: str = "R") -> dict[str, Any]:
 
 RUNNING = {"conditions": [condition("Accepted", "True"), condition("Succeeded", "Unknown")]}
 SUCCEEDED = {"observedGeneration": 1, "completionTime": A_MINUTE_AGO, "conditions": [condition("Succeeded", "True")]}
+WITHOUT_GENERATION = {name: value for name, value in SUCCEEDED.items() if name != "observedGeneration"}
+WITHOUT_TIME = {
+    "observedGeneration": 1,
+    "conditions": [{**condition("Succeeded", "True"), "lastTransitionTime": "once"}],
+}
 FAILED = {**SUCCEEDED, "conditions": [condition("Succeeded", "False")]}
 STILL_WAITING = {
     **SUCCEEDED,
@@ -52,6 +57,9 @@ IN_A_MINUTE = NOW + timedelta(minutes=1)
         (seen(status=SUCCEEDED, ttlSecondsAfterFinished=120), False, Wait(IN_A_MINUTE)),
         (seen(status=RUNNING, ttlSecondsAfterFinished=0), True, Step.REST),
         (seen(status=SUCCEEDED, metadata={"generation": 2}), False, Step.ACKNOWLEDGE),
+        (seen(status={**SUCCEEDED, "observedGeneration": 0}), False, Step.ACKNOWLEDGE),
+        (seen(status=WITHOUT_GENERATION), False, Step.ACKNOWLEDGE),
+        (seen(status=WITHOUT_TIME, ttlSecondsAfterFinished=0), False, Step.REST),
         (seen(status=STILL_WAITING), False, Step.TAKE_BACK),
         (
             seen(status=SUCCEEDED, metadata={"generation": 2}, ttlSecondsAfterFinished=60),
@@ -75,6 +83,9 @@ IN_A_MINUTE = NOW + timedelta(minutes=1)
         "its time to live goes on",
         "the time to live counts from the end",
         "changed after the end",
+        "its generation was never seen",
+        "nobody said which generation was seen",
+        "nobody knows when it finished: it is kept",
         "finished, but it still says that it waits",
         "changed after the end, but due",
         "deleted before it was taken up",
@@ -112,3 +123,8 @@ def test_without_a_completion_time_the_condition_tells_when_it_finished() -> Non
     decision = decide(seen(status=status, ttlSecondsAfterFinished=120), started=False, now=NOW)
 
     assert decision == Wait(IN_A_MINUTE)
+
+
+def test_our_finalizer_is_put_beside_others_and_taken_from_among_them() -> None:
+    assert with_finalizer(("somebody/else",)) == ["somebody/else", names.FINALIZER]
+    assert without_finalizer(("somebody/else", names.FINALIZER, "another/one")) == ["somebody/else", "another/one"]

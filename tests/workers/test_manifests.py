@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,30 @@ def test_without_a_receiver_nothing_of_progress_is_in_the_pod() -> None:
     assert not [name for name in environment(BUILT_IN, BARE) if "PROGRESS" in name or "KUBEFLOW" in name]
 
 
+@pytest.mark.parametrize("missing", ["progress_url", "progress_ca"])
+def test_half_a_receiver_is_none(missing: str) -> None:
+    defaults = replace(FULL, **{missing: None})
+
+    assert [volume["name"] for volume in pod_of(BUILT_IN, defaults)["volumes"]] == ["scratch"]
+    assert not [name for name in environment(BUILT_IN, defaults) if "PROGRESS" in name or "KUBEFLOW" in name]
+
+
+def test_what_the_installation_leaves_out_is_not_in_the_job() -> None:
+    template = job_of(BUILT_IN, BARE)["spec"]["template"]
+    container = template["spec"]["containers"][0]
+
+    assert template["metadata"]["annotations"] == {"perdure.dev/trainingjob-name": "bible"}
+    assert "imagePullSecrets" not in template["spec"]
+    assert "envFrom" not in container
+    assert {mount["name"] for mount in container["volumeMounts"]} == {"scratch"}
+
+
 def test_the_users_environment_wins_over_the_installations() -> None:
     spec = {**BUILT_IN, "trainer": {"env": [{"name": "AWS_ENDPOINT_URL", "value": "http://mine"}]}}
 
     assert environment(spec)["AWS_ENDPOINT_URL"] == "http://mine"
+    told = [each["name"] for each in pod_of(spec)["containers"][0]["env"]]
+    assert len(told) == len(set(told))
 
 
 def test_the_trainer_is_told_the_whole_spec_with_its_defaults() -> None:

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.client import Configuration
 
-from perdure_control.cluster import Cluster
+from perdure_control.cluster import Cluster, ClusterError
 from perdure_workers.watching import informer as informer_module
 from perdure_workers.watching.informer import Informer
 
@@ -29,7 +29,10 @@ class Kept:
 
     def __init__(self) -> None:
         self.names: set[str] = set()
+        self.versions: dict[str, str] = {}
         self.changed = asyncio.Event()
+        self.failures: list[ClusterError] = []
+        self.informer: Informer
 
     def replace(self, documents: Iterable[Document]) -> None:
         self.names = {document["metadata"]["name"] for document in documents}
@@ -37,6 +40,7 @@ class Kept:
 
     def put(self, document: Document) -> None:
         self.names.add(document["metadata"]["name"])
+        self.versions[document["metadata"]["name"]] = document["metadata"]["resourceVersion"]
         self.changed.set()
 
     def remove(self, document: Document) -> None:
@@ -56,10 +60,12 @@ class Server:
     def __init__(self) -> None:
         self.answers: list[Answer] = []
         self.queries: list[dict[str, str]] = []
+        self.times: list[float] = []
         self._over = asyncio.Event()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.queries.append(dict(request.query))
+        self.times.append(asyncio.get_running_loop().time())
         if self.answers:
             return await self.answers.pop(0)(request)
         return await stream(hold=self._over)(request)
@@ -72,10 +78,11 @@ def item(name: str, version: str) -> Document:
     return {"metadata": {"name": name, "resourceVersion": version}}
 
 
-def listed(version: str, *names: str) -> Answer:
+def listed(version: str, *names: str, following: str = "") -> Answer:
     async def answer(_: web.Request) -> web.StreamResponse:
         items = [item(name, version) for name in names]
-        return web.json_response({"metadata": {"resourceVersion": version}, "items": items})
+        metadata = {"resourceVersion": version, "continue": following}
+        return web.json_response({"metadata": metadata, "items": items or None})
 
     return answer
 
@@ -131,7 +138,8 @@ async def kept(server: Server) -> Callable[[], contextlib.AbstractAsyncContextMa
         configuration = Configuration(host=f"http://127.0.0.1:{port}")
         sink = Kept()
         async with Cluster(configuration) as cluster:
-            task = asyncio.create_task(Informer(cluster, "/things", sink, label_selector="a=b").run())
+            sink.informer = Informer(cluster, "/things", sink, label_selector="a=b", on_failure=sink.failures.append)
+            task = asyncio.create_task(sink.informer.run())
             try:
                 yield sink
             finally:
@@ -154,6 +162,50 @@ async def test_it_lists_once_and_then_watches_from_there(server: Server, kept: R
 
     assert "watch" not in server.queries[0]
     assert server.queries[1]["resourceVersion"] == "5"
+
+
+async def test_it_asks_for_its_own_objects_only_and_for_bookmarks(server: Server, kept: Run) -> None:
+    server.answers = [listed("5", "a"), stream(event("ADDED", "b", "6"))]
+
+    async with kept() as sink:
+        await sink.until("a", "b")
+
+    assert server.queries[0] == {"labelSelector": "a=b", "limit": "500"}
+    assert server.queries[1] == {
+        "labelSelector": "a=b",
+        "resourceVersion": "5",
+        "watch": "true",
+        "allowWatchBookmarks": "true",
+        "timeoutSeconds": "300",
+    }
+
+
+async def test_a_long_list_is_read_to_its_end_before_anything_is_forgotten(server: Server, kept: Run) -> None:
+    server.answers = [listed("5", "a", following="more"), listed("5", "b", following="last"), listed("6", "c")]
+
+    async with kept() as sink:
+        await sink.until("a", "b", "c")
+
+    assert [query.get("continue") for query in server.queries[:3]] == [None, "more", "last"]
+
+
+async def test_it_is_in_step_once_it_has_listed_be_there_anything_or_not(server: Server, kept: Run) -> None:
+    server.answers = [refused(503), listed("5"), stream(event("ADDED", "a", "6"))]
+
+    async with kept() as sink:
+        assert not sink.informer.synced
+        await sink.until("a")
+
+        assert sink.informer.synced
+
+
+async def test_a_change_is_kept(server: Server, kept: Run) -> None:
+    server.answers = [listed("5", "a"), stream(event("MODIFIED", "a", "6"), event("ADDED", "b", "7"))]
+
+    async with kept() as sink:
+        await sink.until("a", "b")
+
+        assert sink.versions["a"] == "6"
 
 
 async def test_a_watch_that_ends_without_a_word_goes_on_where_it_was(server: Server, kept: Run) -> None:
@@ -182,6 +234,7 @@ async def test_a_place_that_is_too_old_leads_to_a_fresh_list(server: Server, kep
     async with kept() as sink:
         await sink.until("b")
 
+        assert sink.failures == []
     assert "watch" not in server.queries[2]
 
 
@@ -191,6 +244,36 @@ async def test_a_server_in_trouble_is_asked_again(server: Server, kept: Run, sta
 
     async with kept() as sink:
         await sink.until("a", "b")
+
+
+async def test_troubles_are_told_and_followed_by_a_pause(server: Server, kept: Run) -> None:
+    server.answers = [
+        refused(503),
+        refused(403),
+        listed("5", "a"),
+        stream(),
+        refused(500),
+        stream(event("ADDED", "b", "6")),
+    ]
+
+    async with kept() as sink:
+        await sink.until("a", "b")
+
+        assert [failure.status for failure in sink.failures] == [503, 403, 500]
+    for troubled in (0, 1, 4):
+        # At least half of MAX_PAUSE_SECONDS, by the jitter; the loop's clock may be off by a little.
+        assert server.times[troubled + 1] - server.times[troubled] > 0.02
+
+
+async def test_a_watch_that_is_refused_leads_to_a_fresh_list_which_says_what_is_missing(
+    server: Server, kept: Run
+) -> None:
+    server.answers = [listed("5", "a"), refused(403), listed("50", "b")]
+
+    async with kept() as sink:
+        await sink.until("b")
+
+    assert "watch" not in server.queries[2]
 
 
 async def test_a_right_that_is_missing_is_waited_for(server: Server, kept: Run) -> None:
