@@ -193,6 +193,14 @@ def test_a_good_end_names_the_adapter_and_what_it_is_worth() -> None:
     }
 
 
+def test_a_good_end_needs_no_result() -> None:
+    story = after_an_attempt(Outcome(reason=Reason.COMPLETED, message="done", exit_code=0))
+    story.succeeded(Collected(), at(5))
+
+    assert headline(story) == ("Succeeded", "Completed")
+    assert story.status.result is None
+
+
 def test_a_bad_end_is_one_that_cannot_go_on() -> None:
     story = after_an_attempt()
     story.failed(Reason.MAX_ATTEMPTS_REACHED, "all failed", at(5))
@@ -204,6 +212,7 @@ def test_a_bad_end_is_one_that_cannot_go_on() -> None:
         "Reconciling": (FALSE, "Finished"),
         "Stalled": (TRUE, "MaxAttemptsReached"),
     }
+    assert {c.type for c in story.status.conditions if c.message == "all failed"} == {"Succeeded", "Stalled"}
     assert headline(story) == ("Failed", "MaxAttemptsReached")
     assert story.status.completion_time == "2026-01-01T00:05:00Z"
 
@@ -230,8 +239,9 @@ def test_the_time_of_a_condition_is_that_of_its_last_change_of_status_not_of_rea
 def test_conditions_stand_in_the_order_of_a_jobs_life() -> None:
     story = after_an_attempt()
     story.checked(Reason.DATASET_CHECKED, "", at(3))
-    story.failed(Reason.FAILED, "", at(4))
+    assert list(conditions(story)) == ["Accepted", "DatasetReady", "Running", "Succeeded", "Reconciling"]
 
+    story.failed(Reason.FAILED, "", at(4))
     assert list(conditions(story)) == ["Accepted", "DatasetReady", "Running", "Succeeded", "Reconciling", "Stalled"]
 
 

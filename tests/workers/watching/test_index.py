@@ -101,6 +101,7 @@ def test_a_job_is_told_from_one_that_was_never_seen_and_from_one_that_is_gone() 
         made_again = index.view(KEY)
         assert made_again.job
         assert (made_again.job.uid, made_again.job_was_deleted) == ("second", False)
+        index.jobs.remove(pod("second"))
     assert not index.view(KEY).job_was_deleted
 
 
