@@ -61,17 +61,17 @@ class Server:
         self.answers: list[Answer] = []
         self.queries: list[dict[str, str]] = []
         self.times: list[float] = []
-        self._over = asyncio.Event()
+        self.over = asyncio.Event()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.queries.append(dict(request.query))
         self.times.append(asyncio.get_running_loop().time())
         if self.answers:
             return await self.answers.pop(0)(request)
-        return await stream(hold=self._over)(request)
+        return await stream(hold=self.over)(request)
 
     def close(self) -> None:
-        self._over.set()
+        self.over.set()
 
 
 def item(name: str, version: str) -> Document:
@@ -116,6 +116,7 @@ GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "t
 
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(informer_module, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(informer_module, "MAX_PAUSE_SECONDS", 0.05)
 
 
@@ -260,9 +261,28 @@ async def test_troubles_are_told_and_followed_by_a_pause(server: Server, kept: R
         await sink.until("a", "b")
 
         assert [failure.status for failure in sink.failures] == [503, 403, 500]
-    for troubled in (0, 1, 4):
-        # At least half of MAX_PAUSE_SECONDS, by the jitter; the loop's clock may be off by a little.
-        assert server.times[troubled + 1] - server.times[troubled] > 0.02
+    for troubled, pause in [(0, 0.01), (1, 0.05), (4, 0.01)]:
+        # At least half of it, by the jitter; the loop's clock may be off by a little.
+        assert server.times[troubled + 1] - server.times[troubled] > 0.4 * pause
+
+
+@pytest.mark.parametrize(("troubles", "pause"), [(0, 0), (1, 0.01), (2, 0.02), (3, 0.04), (4, 0.05), (5, 0.05)])
+async def test_pauses_grow_to_a_limit(server: Server, kept: Run, troubles: int, pause: float) -> None:
+    server.answers = [*[refused(503)] * troubles, listed("5", "a")]
+
+    async with kept() as sink:
+        await sink.until("a")
+
+        assert sink.informer._pause_seconds == pause
+
+
+async def test_a_watch_that_lived_pays_for_no_earlier_trouble(server: Server, kept: Run) -> None:
+    server.answers = [*[refused(503)] * 3, listed("5"), stream(event("ADDED", "a", "6"), hold=server.over)]
+
+    async with kept() as sink:
+        await sink.until("a")
+
+        assert sink.informer._pause_seconds == 0
 
 
 async def test_a_watch_that_is_refused_leads_to_a_fresh_list_which_says_what_is_missing(

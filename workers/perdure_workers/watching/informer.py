@@ -18,6 +18,7 @@ WATCH_SECONDS: Final = 300
 """The server ends a watch after this; a fresh one is cheap and finds a fresh server."""
 IDLE_SECONDS: Final = 100.0
 """Bookmarks come about once a minute: a longer silence is a dead connection, not a quiet cluster."""
+FIRST_PAUSE_SECONDS: Final = 0.5
 MAX_PAUSE_SECONDS: Final = 15.0
 
 log = structlog.get_logger(__name__)
@@ -60,6 +61,8 @@ class Informer:
         self._synced = asyncio.Event()
         self._version = ""
         """The resourceVersion that the sink is at; empty when it must list."""
+        self._pause_seconds = 0.0
+        """Before the next try; grows while tries bring nothing."""
 
     @property
     def synced(self) -> bool:
@@ -68,27 +71,28 @@ class Informer:
 
     async def run(self) -> None:
         """Never returns; end it by cancelling."""
-        pause = 0.0
         while True:
             try:
                 if not self._version:
                     await self._list()
                 await self._watch()
-                pause = 0.0
+                self._pause_seconds = 0.0
             except Gone:
                 self._version = ""
             except ClusterUnavailable as error:
                 self._on_failure(error)
-                pause = min(MAX_PAUSE_SECONDS, pause * 2 or 0.5)
-                log.warning("watch_interrupted", path=self._path, error=error.message, pause_seconds=pause)
+                self._pause_seconds = min(MAX_PAUSE_SECONDS, self._pause_seconds * 2 or FIRST_PAUSE_SECONDS)
+                log.warning(
+                    "watch_interrupted", path=self._path, error=error.message, pause_seconds=self._pause_seconds
+                )
             except ClusterError as error:
                 # Refused: most often RBAC that is being put right. The list tells in clear what is missing.
                 self._on_failure(error)
-                pause = MAX_PAUSE_SECONDS
+                self._pause_seconds = MAX_PAUSE_SECONDS
                 log.warning("watch_refused", path=self._path, error=error.message, status=error.status)
                 self._version = ""
-            if pause:
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            if self._pause_seconds:
+                await asyncio.sleep(self._pause_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
     async def _list(self) -> None:
         documents: list[Document] = []
@@ -114,6 +118,9 @@ class Informer:
             timeoutSeconds=WATCH_SECONDS,
         )
         async for event in events:
+            # A watch that lived and broke is one misfortune, however many there were before it: where each breaks after
+            # a minute, the ends of attempts would be seen later and later.
+            self._pause_seconds = 0.0
             document: Document = event["object"]
             match event["type"]:
                 case "ADDED" | "MODIFIED":
