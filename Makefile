@@ -39,6 +39,10 @@ unit: $(VENV)/.ready ## Tests that need no cluster: under a minute
 test-cluster: install ## Everything else, on the development cluster
 	@$(VENV)/bin/pytest -q -m "cluster or slow"
 
+.PHONY: torture-trainer
+torture-trainer: $(VENV)/.ready ## Runs killed at random moments must end with the adapter of an undisturbed one
+	@$(PYTHON) -m tests.trainer.torture $(TORTURE)
+
 .PHONY: cluster
 cluster: ## The development cluster: a real Kubernetes on this machine
 	@$(DEVCLUSTER) up

@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -50,10 +51,9 @@ class ObjectStore:
         }
 
 
-@pytest.fixture(scope="session")
-def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """One S3 for the whole test run."""
-    folder = tmp_path_factory.mktemp("seaweedfs")
+@contextmanager
+def running_object_store(folder: Path) -> Iterator[ObjectStore]:
+    """A store that keeps its data in an empty folder, until the end of the block."""
     identities = {
         "identities": [
             {
@@ -81,6 +81,13 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
             yield ObjectStore(f"http://127.0.0.1:{s3}")
         finally:
             process.kill()
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """One S3 for the whole test run."""
+    with running_object_store(tmp_path_factory.mktemp("seaweedfs")) as store:
+        yield store
 
 
 _places = itertools.count(1)

@@ -32,6 +32,11 @@ class StoreUri:
         """The address of the store itself: one client serves every URI below it."""
         return f"{self.scheme}://{self.bucket}" if self.bucket else f"{self.scheme}:///"
 
+    @property
+    def parent(self) -> StoreUri:
+        """The folder that this is in."""
+        return StoreUri(self.scheme, self.bucket, self.path.rstrip("/").rpartition("/")[0])
+
     def child(self, *parts: str) -> StoreUri:
         """The URI below this one."""
         tail = "/".join(part.strip("/") for part in parts)

@@ -42,3 +42,8 @@ def test_a_uri_is_written_as_it_was_read(text: str) -> None:
 
 def test_a_child_is_below() -> None:
     assert str(parse_uri("s3://b/out/").child("runs", "u")) == "s3://b/out/runs/u"
+
+
+def test_a_parent_is_above() -> None:
+    uri = parse_uri("s3://b/out/runs")
+    assert uri.child("u").parent == uri

@@ -68,6 +68,10 @@ class Attempts:
         self, *, at_step: int | None = None, in_save_of_step: int | None = None, **environment: str
     ) -> process.TrainerProcess:
         """Starts the next attempt, which may die at a given place."""
+        return self.start_with(process.Fault(at_step, in_save_of_step), **environment)
+
+    def start_with(self, fault: process.Fault | None, **environment: str) -> process.TrainerProcess:
+        """Starts the next attempt; without a fault, as users run it."""
         self.started += 1
         folder = self.folder / f"attempt-{self.started}"
         own: dict[str, str] = {
@@ -79,7 +83,7 @@ class Attempts:
             Env.SCRATCH: str(folder / "scratch"),
         }
         merged = {str(name): value for name, value in {**self.environment, **own, **environment}.items() if value}
-        return process.start(merged, folder, [], process.Fault(at_step, in_save_of_step))
+        return process.start(merged, folder, [], fault)
 
     def run(self, **options: Any) -> process.Ended:
         """Starts the next attempt and waits for its end."""

@@ -80,6 +80,20 @@ class TrainerProcess:
         self.wait_for((self._folder / "listens").exists)
         return self.terminate()
 
+    def wait_until_alive(self) -> None:
+        """Waits until it runs; the first one takes seconds longer to come to life."""
+        self.wait_for((self._folder / "log").exists)
+
+    def kill_after(self, seconds: float) -> bool:
+        """SIGKILL this long after it came to life; False when the process had ended by itself before."""
+        self.wait_until_alive()
+        self._process.join(seconds)
+        if not self._process.is_alive():
+            return False
+        self._process.kill()
+        self._process.join(END_SECONDS)
+        return self._process.exitcode == -signal.SIGKILL
+
     def end(self) -> Ended:
         """Waits for the end."""
         self._process.join(END_SECONDS)
@@ -106,29 +120,30 @@ def context() -> ForkServerContext:
     return forkserver
 
 
-def start(environment: dict[str, str], folder: Path, arguments: list[str], fault: Fault) -> TrainerProcess:
-    """Starts an attempt with this environment and nothing else in it."""
+def start(environment: dict[str, str], folder: Path, arguments: list[str], fault: Fault | None) -> TrainerProcess:
+    """Starts an attempt with this environment and nothing else in it; without a Fault, as users run it."""
     folder.mkdir(parents=True)
     process = context().Process(target=_main, args=(environment, folder, arguments, fault))
     process.start()
     return TrainerProcess(process, folder)
 
 
-def _main(environment: dict[str, str], folder: Path, arguments: list[str], fault: Fault) -> None:
+def _main(environment: dict[str, str], folder: Path, arguments: list[str], fault: Fault | None) -> None:
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG"}}
     os.environ.clear()
     os.environ.update(kept | environment)
-    _plant(fault, folder)
+    torch.set_num_threads(1)
+    if fault is not None:
+        _plant(fault, folder)
     code = main([*arguments, f"--termination-log={folder / 'termination-log'}"])
     sys.stderr.flush()
     os._exit(code)
 
 
 def _plant(fault: Fault, own_folder: Path) -> None:
-    torch.set_num_threads(1)
     install = StopSignal.install
     rate, commit, submit = schedule.learning_rate, Repository._commit, CheckpointWriter.submit
 

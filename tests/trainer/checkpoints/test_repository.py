@@ -220,6 +220,18 @@ def test_what_may_be_deleted(checkpoints: list[Committed], attempt: int, doomed:
     assert expendable(checkpoints, attempt, keep=2) == doomed
 
 
+def test_what_killed_saves_left_behind_is_deleted_but_not_a_newer_attempts_save(
+    stores: Stores, run_uri: StoreUri
+) -> None:
+    begun = "attempts/{}/checkpoints/step-00000009-aaaaaaaa/adapter.safetensors"
+    for attempt in (1, 2, 3):
+        stores.put(run_uri.child(begun.format(attempt)), b"half")
+    second = repository(stores, run_uri, attempt=2)
+    Repository(stores, settings(run_uri, 1), FINGERPRINTS).prune()
+    second.prune()
+    assert [info.uri for info in stores.list_objects(run_uri)] == [run_uri.child(begun.format(3))]
+
+
 def test_a_pruned_checkpoint_is_gone_for_readers_first(run_uri: StoreUri) -> None:
     """Its manifest goes first: a reader in between sees no checkpoint rather than a broken one."""
     deleted: list[str] = []

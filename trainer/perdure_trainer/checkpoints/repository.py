@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -38,7 +38,7 @@ from perdure_trainer.settings import Settings
 from perdure_trainer.state import Snapshot
 
 _log = structlog.get_logger()
-_MANIFEST_PATH: Final = re.compile(r"/attempts/(\d+)/checkpoints/step-(\d+)-\w+/manifest\.json$")
+_FILE_PATH: Final = re.compile(r"/attempts/(\d+)/checkpoints/step-(\d+)-\w+/[^/]+$")
 _LATEST_NAME: Final = "latest.json"
 
 
@@ -57,11 +57,11 @@ class Committed:
 
 def committed(paths: Iterable[StoreUri]) -> list[Committed]:
     """The checkpoints among the objects of a run; newest step first, of one step the newest attempt first."""
-    found = []
-    for path in paths:
-        if match := _MANIFEST_PATH.search(path.path):
-            folder = StoreUri(path.scheme, path.bucket, path.path.removesuffix(f"/{MANIFEST_NAME}"))
-            found.append(Committed(step=int(match[2]), attempt=int(match[1]), folder=folder))
+    found = (
+        Committed(step=int(match[2]), attempt=int(match[1]), folder=path.parent)
+        for path in paths
+        if path.path.endswith(f"/{MANIFEST_NAME}") and (match := _FILE_PATH.search(path.path))
+    )
     return sorted(found, key=lambda each: (each.step, each.attempt, str(each.folder)), reverse=True)
 
 
@@ -74,6 +74,12 @@ def expendable(checkpoints: list[Committed], attempt: int, keep: int) -> list[Co
     own = [each for each in checkpoints if each.attempt == attempt]
     earlier = [each for each in checkpoints if each.attempt < attempt]
     return own[keep:] + (earlier if len(own) >= keep else [])
+
+
+def torn(paths: Sequence[StoreUri], attempt: int) -> set[StoreUri]:
+    """Folders of saves that were never committed, by this attempt or an earlier one, among the objects of a run."""
+    begun = {path.parent for path in paths if (match := _FILE_PATH.search(path.path)) and int(match[1]) <= attempt}
+    return begun - {each.folder for each in committed(paths)}
 
 
 @dataclass(frozen=True)
@@ -146,14 +152,17 @@ class Repository:
         return None
 
     def prune(self) -> None:
-        """Deletes the checkpoints that are no longer needed, manifests first: half a checkpoint must not look whole."""
-        objects = self.stores.list_objects(self.settings.run_uri.child("attempts"))
-        keep = self.settings.checkpoint.keep
-        for each in expendable(committed(info.uri for info in objects), self.settings.attempt, keep):
-            self.stores.delete(each.folder.child(MANIFEST_NAME))
-            for info in objects:
-                if info.uri.path.startswith(f"{each.folder.path}/") and not info.uri.path.endswith(MANIFEST_NAME):
-                    self.stores.delete(info.uri)
+        """Deletes what is no longer needed, manifests first: half a checkpoint must not look whole.
+
+        While a save is under way, that would be torn too: prune between saves.
+        """
+        objects = [info.uri for info in self.stores.list_objects(self.settings.run_uri.child("attempts"))]
+        attempt = self.settings.attempt
+        old = {each.folder for each in expendable(committed(objects), attempt, self.settings.checkpoint.keep)}
+        abandoned = old | torn(objects, attempt)
+        doomed = [uri for uri in objects if uri.parent in abandoned]
+        for uri in sorted(doomed, key=lambda uri: not uri.path.endswith(f"/{MANIFEST_NAME}")):
+            self.stores.delete(uri)
 
     def _commit(self, folder: StoreUri, manifest: Manifest) -> None:
         uri = folder.child(MANIFEST_NAME)
