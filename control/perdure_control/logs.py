@@ -10,6 +10,11 @@ import structlog
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 
+_TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
+    # Local variables hold bearer tokens and the environment of pods; structlog's own choice is to show them.
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
 
 def configure_logs(level: str) -> None:
     """Sends everything through structlog as one JSON object a line.
@@ -22,7 +27,7 @@ def configure_logs(level: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
-        structlog.processors.dict_tracebacks,
+        _TRACEBACKS,
     ]
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer()],

@@ -54,3 +54,19 @@ def test_kopf_still_says_it_in_these_words() -> None:
 
 def test_what_is_below_the_level_is_not_written() -> None:
     assert logged("structlog.get_logger().info('a')", "logging.getLogger('b').info('b')", level="warning") == []
+
+
+@pytest.mark.parametrize("log", ["structlog.get_logger()", "logging.getLogger('temporalio')"])
+def test_a_traceback_names_places_and_never_shows_values(log: str) -> None:
+    (line,) = logged(
+        "def send(token):",
+        "    raise RuntimeError('the server said no')",
+        "try:",
+        "    send('bearer ' + 'secret' * 3)",
+        "except RuntimeError:",
+        f"    {log}.exception('request_failed')",
+    )
+
+    (exception,) = line["exception"]
+    assert (exception["exc_value"], exception["frames"][-1]["name"]) == ("the server said no", "send")
+    assert "secretsecret" not in json.dumps(line)
