@@ -11,6 +11,9 @@ DEVCLUSTER := devcluster/devcluster
 BUILD := build
 # `CLUSTER=current`: the current kubeconfig context instead of the development cluster.
 CLUSTER ?= devcluster
+# What else the demo can be told: where its TrainingJob goes, and where a current context's cluster finds our images.
+NAMESPACE ?= perdure-demo
+REGISTRY ?=
 SOURCES := api control data operator workers trainer cli devcluster examples tests
 
 export PYTHONDONTWRITEBYTECODE := 1
@@ -22,7 +25,7 @@ help: ## What you can do
 
 .PHONY: demo
 demo: $(VENV)/.ready ## A cluster, a real fine-tuning run followed to its end, and the adapter that comes out
-	@$(PYTHON) examples/demo.py --cluster $(CLUSTER)
+	@$(PYTHON) examples/demo.py --cluster "$(CLUSTER)" --namespace "$(NAMESPACE)" --registry "$(REGISTRY)"
 
 .PHONY: test
 test: check unit test-cluster ## Everything that checks the project

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from rich.console import Group, RenderableType
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -11,6 +15,9 @@ from perdure_cli import phrases
 from perdure_cli.job import Job
 
 _BAR_WIDTH = 40
+_LEAST_BAR_WIDTH = 10
+_INDENT = 2
+_SEPARATOR = " · "
 
 
 def facts(job: Job) -> list[str]:
@@ -39,23 +46,58 @@ def plain_line(job: Job) -> str:
     message = "" if job.running else job.status.message or ""
     # A message that speaks of an attempt says which.
     said = [] if message.startswith("attempt ") else facts(job)
-    return " · ".join([job.phase, *said, *([message] if message else [])])
+    return _SEPARATOR.join([job.phase, *said, *([message] if message else [])])
 
 
-def live_view(job: Job) -> RenderableType:
-    """The bar and what there is to say, for a terminal."""
-    progress = job.status.progress
-    completed = progress.percent if progress and progress.percent is not None else None
-    grid = Table.grid(padding=(0, 1))
-    grid.add_row(
-        Text(job.name, style="bold"),
-        Text(job.phase),
-        ProgressBar(total=100, completed=completed or 0, width=_BAR_WIDTH, pulse=completed is None and job.running),
-        Text(" · ".join(facts(job))),
-    )
-    if job.running or not job.status.message:
-        return grid
-    return Group(grid, Text(f"  {job.status.message}", style="dim"))
+@dataclass(frozen=True)
+class LiveView:
+    """The bar and what there is to say, for a terminal: beside each other where both fit, else one below the other."""
+
+    job: Job
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """One line, or several, that never break a fact in two."""
+        width = options.max_width
+        said = _SEPARATOR.join(facts(self.job))
+        beside = self._bar_width(width - cell_len(said) - 1)
+        if beside >= _LEAST_BAR_WIDTH:
+            yield self._line(beside, said)
+        else:
+            yield self._line(max(self._bar_width(width), 1))
+            for line in filled_lines(facts(self.job), width - _INDENT):
+                yield Padding(Text(line), (0, 0, 0, _INDENT))
+        if not self.job.running and self.job.status.message:
+            yield Padding(Text(self.job.status.message, style="dim"), (0, 0, 0, _INDENT))
+
+    def _bar_width(self, width: int) -> int:
+        return min(_BAR_WIDTH, width - cell_len(f"{self.job.name} {self.job.phase} "))
+
+    def _line(self, bar_width: int, said: str = "") -> RenderableType:
+        progress = self.job.status.progress
+        percent = progress.percent if progress else None
+        cells: list[RenderableType] = [
+            Text(self.job.name, style="bold"),
+            Text(self.job.phase),
+            ProgressBar(total=100, completed=percent or 0, width=bar_width, pulse=percent is None and self.job.running),
+            *([Text(said)] if said else []),
+        ]
+        line = Table.grid(padding=(0, 1))
+        for _ in cells:
+            line.add_column(no_wrap=True, overflow="ellipsis")
+        line.add_row(*cells)
+        return line
+
+
+def filled_lines(said: list[str], width: int) -> list[str]:
+    """Facts in as few lines as hold them, none broken in two."""
+    lines: list[str] = []
+    for fact in said:
+        longer = _SEPARATOR.join([*lines[-1:], fact])
+        if lines and cell_len(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(fact)
+    return lines
 
 
 def last_line(job: Job) -> str:

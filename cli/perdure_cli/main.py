@@ -168,8 +168,8 @@ def _show_changes(cluster: Cluster, job: Job) -> Job | None:
     """
     console = Console()
     if console.is_terminal:
-        with Live(bar.live_view(job), console=console, refresh_per_second=8, transient=True) as live:
-            return _until_finished(cluster, job, lambda changed: live.update(bar.live_view(changed)))
+        with Live(bar.LiveView(job), console=console, refresh_per_second=8, transient=True) as live:
+            return _until_finished(cluster, job, lambda changed: live.update(bar.LiveView(changed)))
     shown: list[str] = []
 
     def show(changed: Job) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
 from io import StringIO
 from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from perdure_api.status import UNSEEN
 from perdure_cli import bar
@@ -64,19 +66,68 @@ def test_last_line(status: dict[str, Any], expected: str) -> None:
     assert bar.last_line(read_job(documents.document(status))) == expected
 
 
+FACTS = "50 % · step 150 of 300 · loss 2.314 · 1,234 tokens/s · 2 min 5 s left · attempt 2"
+
+
+def shown(status: dict[str, Any], width: int, name: str = "smol") -> list[str]:
+    """What a terminal of a width shows."""
+    document = documents.document(status)
+    document["metadata"]["name"] = name
+    console = Console(file=StringIO(), width=width, force_terminal=True, color_system="truecolor")
+    with console.capture() as capture:
+        console.print(bar.LiveView(read_job(document)))
+    return [line.rstrip() for line in Text.from_ansi(capture.get()).plain.splitlines()]
+
+
 @pytest.mark.parametrize(
-    ("status", "filled", "says"),
+    ("width", "expected"),
     [
-        (documents.RUNNING, 20, "step 150 of 300"),
-        (documents.WAITING, 0, "Temporal at temporal:7233 cannot be reached"),
+        (140, [f"smol Running {'━' * 40} {FACTS}"]),
+        (110, [f"smol Running {'━' * 15} {FACTS}"]),
+        (
+            80,
+            [
+                f"smol Running {'━' * 40}",
+                "  50 % · step 150 of 300 · loss 2.314 · 1,234 tokens/s · 2 min 5 s left",
+                "  attempt 2",
+            ],
+        ),
+        (
+            40,
+            [
+                f"smol Running {'━' * 27}",
+                "  50 % · step 150 of 300 · loss 2.314",
+                "  1,234 tokens/s · 2 min 5 s left",
+                "  attempt 2",
+            ],
+        ),
     ],
-    ids=["half done", "not begun"],
+    ids=str,
 )
-def test_live_view(status: dict[str, Any], filled: int, says: str) -> None:
+def test_the_live_view_fits_any_terminal_and_breaks_no_fact_in_two(width: int, expected: list[str]) -> None:
+    lines = shown(documents.RUNNING, width)
+
+    assert [re.sub("[╸╺]", "━", line) for line in lines] == expected
+
+
+def test_the_live_view_of_a_long_name_stays_within_the_terminal() -> None:
+    lines = shown(documents.RUNNING, 60, name="n" * 253)
+
+    assert "…" in lines[0]
+    assert max(map(len, lines)) <= 60
+
+
+def test_the_live_view_says_below_the_bar_what_is_waited_for() -> None:
+    bar_line, *message = shown(documents.WAITING, 30)
+
+    assert bar_line.startswith("smol Pending")
+    assert message == ["  Temporal at temporal:7233", "  cannot be reached"]
+
+
+def test_the_bar_is_filled_as_far_as_training_is() -> None:
     console = Console(file=StringIO(), width=200, force_terminal=True, color_system="truecolor")
     with console.capture() as capture:
-        console.print(bar.live_view(read_job(documents.document(status))))
+        console.print(bar.LiveView(read_job(documents.document(documents.RUNNING))))
 
-    assert says in capture.get()
-    done = capture.get().split("━" * 40)[0] if filled == 0 else capture.get()
-    assert "━" * filled in done
+    assert "━" * 20 in capture.get()
+    assert "━" * 21 not in capture.get()
