@@ -21,7 +21,7 @@ NO_REGISTRY: Final = """\
 found no Perdure in the cluster, and no registry that its images come from. Build and push them, and say where they are:
 
   docker build -f Dockerfile.cpu -t registry.example.com/ml/perdure-cpu:0.1.0 .
-  docker build -f Dockerfile.gpu -t registry.example.com/ml/perdure-gpu:0.1.0 --build-arg ACCELERATOR=none .
+  docker build -f Dockerfile.gpu -t registry.example.com/ml/perdure-gpu:0.1.0 .
   docker push registry.example.com/ml/perdure-cpu:0.1.0
   docker push registry.example.com/ml/perdure-gpu:0.1.0
   CLUSTER=current REGISTRY=registry.example.com/ml make demo

@@ -1,0 +1,147 @@
+"""The code blocks of the documentation, run as they stand."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from perdure_api.crd import PLAIN as CRD
+from perdure_devcluster.binaries import build_binaries
+from perdure_devcluster.paths import paths_from_environment
+from tests.cli import documents
+from tests.conftest import ApiServer
+from tests.docs.markdown import ROOT, Block, blocks
+from tests.trainer import tiny
+
+SHELL = ("sh", "bash", "shell", "console")
+LANGUAGES = {*SHELL, "yaml", "python", "text"}
+"""`text` is a picture, or what the shell block before it prints."""
+
+NOT_RUN = {
+    "make demo   # a real two-node": "minutes; it is run by hand before a release, and so is what it shows",
+    "devcluster/devcluster up": "tests/devcluster bring the cluster up",
+    "docker build -f Dockerfile.cpu": "tests/chart/test_images.py builds them; there is no registry to push to",
+    "CLUSTER=current REGISTRY=": "tests/examples/test_demo_cluster.py installs; there is no registry to pull from",
+    "aws s3 cp --recursive model": "needs the AWS command line and a bucket",
+    "pip install '.[cli]'": "asks a package index; this environment has it",
+    'aws s3 cp --recursive "$(kubectl': "needs the AWS command line and a bucket",
+    "kubectl port-forward --namespace": "takes a fixed port of the machine and goes on in the background",
+}
+"""Beginnings of shell blocks that are not run, each with its reason. Every other one is."""
+
+
+def test_every_block_says_what_it_is() -> None:
+    assert [block.place for block in blocks() if block.language not in LANGUAGES] == []
+
+
+def test_every_reason_not_to_run_a_block_belongs_to_one() -> None:
+    shell = blocks(*SHELL)
+
+    assert [start for start in NOT_RUN if not any(block.text.startswith(start) for block in shell)] == []
+
+
+# kubectl waits for a condition of the object's generation only.
+SUCCEEDED = {
+    **documents.SUCCEEDED,
+    "conditions": [{**each, "observedGeneration": 1} for each in documents.SUCCEEDED["conditions"]],
+}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A person who types what the documentation says, on a machine that has what it asks for."""
+
+    environment: dict[str, str]
+
+    def types(self, block: Block) -> str:
+        """What a shell block prints; it must succeed."""
+        result = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block.text],
+            cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert result.returncode == 0, f"{block.place}:\n{block.text}\n{result.stdout}{result.stderr}"
+        return result.stdout
+
+
+@pytest.fixture
+def reader(api_server: ApiServer) -> Iterator[Reader]:
+    """One whose TrainingJob `bible` succeeds as soon as it is there: nothing on this API server would run it."""
+    api_server.kubectl("delete", "-f", str(CRD))  # the chart brings it
+    kubectl = build_binaries(paths_from_environment(os.environ).cache).path("kubectl")
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(api_server.kubeconfig),
+        "PATH": f"{kubectl.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "AWS_ACCESS_KEY_ID": "a-key",
+        "AWS_SECRET_ACCESS_KEY": "a-secret",
+        "STATUS": json.dumps({"status": SUCCEEDED}),
+    }
+    let_it_succeed = (
+        # Its `wait --for=create` never learns of a CRD that came later.
+        "until kubectl get trainingjob bible; do sleep 0.1; done > /dev/null 2>&1; "
+        'exec kubectl patch trainingjob bible --subresource=status --type=merge --patch "$STATUS"'
+    )
+    with subprocess.Popen(["bash", "-c", let_it_succeed], env=environment, start_new_session=True) as process:
+        yield Reader(environment)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+
+
+@pytest.mark.cluster
+def test_every_shell_block_works_one_after_another_and_prints_what_is_shown(reader: Reader) -> None:
+    typed: dict[str, str] = {}
+    shown = ""
+    for block in blocks(*SHELL, "text"):
+        if block.language == "text":
+            assert _is_picture(block) or _begins(block.text.splitlines()) == _begins(shown.splitlines()), block.place
+        elif block.text not in typed and not block.text.startswith(tuple(NOT_RUN)):
+            shown = typed[block.text] = reader.types(block)
+    assert typed
+
+
+def _is_picture(block: Block) -> bool:
+    return any(sign in block.text for sign in "─►")
+
+
+def _begins(table: list[str]) -> list[list[str]]:
+    """The head of the last table, and name and phase in the row below it: what does not change from run to run."""
+    start = max(index for index, line in enumerate(table) if line.startswith("NAME"))
+    return [table[start].split(), table[start + 1].split()[:2]]
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("block", blocks("yaml"), ids=lambda block: block.place)
+def test_every_training_job_is_accepted(api_server: ApiServer, block: Block) -> None:
+    said = api_server.kubectl(
+        "create", "--dry-run=server", "-n", "kube-public", "-f", "-", document=yaml.safe_load(block.text)
+    )
+
+    assert said.startswith("trainingjob.perdure.dev/")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks transformers for it
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.place)
+def test_every_program_runs_beside_a_model_and_its_adapter(block: Block, tmp_path: Path) -> None:
+    tiny.write_model(tmp_path / "model")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path / "adapter")
+
+    result = subprocess.run(
+        [sys.executable, "-c", block.text], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("In the beginning")
