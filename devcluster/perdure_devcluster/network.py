@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv4Network
 
 from perdure_devcluster import plan
 from perdure_devcluster.commands import run, succeeds
@@ -13,6 +14,7 @@ from perdure_devcluster.plan import NodePlan
 # Written into each link that we make, so that one of somebody else's with the
 # same name is recognised and left alone.
 _ALIAS = "perdure-devcluster"
+_NETWORKS = tuple(IPv4Network(name) for name in (plan.NODE_NETWORK, plan.POD_NETWORK, plan.SERVICE_NETWORK))
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def links() -> dict[str, Link]:
 
 def raise_bridge() -> None:
     """Make the bridge that the API server listens on, unless it is there."""
-    _refuse_overlaps()
+    refuse_overlaps(run(["ip", "--json", "-4", "address", "show"]))
     link = links().get(plan.BRIDGE)
     if link is None:
         run(["ip", "link", "add", plan.BRIDGE, "address", plan.BRIDGE_MAC, "type", "bridge"])
@@ -98,14 +100,15 @@ def _stranger(name: str) -> str:
     )
 
 
-def _refuse_overlaps() -> None:
-    """Stop when another link already uses our addresses."""
-    for entry in json.loads(run(["ip", "--json", "-4", "address", "show"])):
+def refuse_overlaps(text: str) -> None:
+    """Raise when, by `ip --json -4 address show`, another link uses addresses of ours."""
+    for entry in json.loads(text):
         for address in entry["addr_info"]:
-            local = str(address["local"])
-            if local.startswith(("198.18.", "198.19.")) and entry["ifname"] != plan.BRIDGE:
+            theirs = IPv4Interface(f"{address['local']}/{address['prefixlen']}")
+            ours = next((network for network in _NETWORKS if network.overlaps(theirs.network)), None)
+            if ours and entry["ifname"] != plan.BRIDGE:
                 message = (
-                    f"found address {local} on {entry['ifname']}, expected 198.18.0.0/15"
+                    f"found address {theirs} on {entry['ifname']}, expected {ours}"
                     " to be unused; remove it, or run the cluster on another machine"
                 )
                 raise DevclusterError(message)

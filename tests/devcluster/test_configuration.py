@@ -12,6 +12,7 @@ import pytest
 from perdure_devcluster import controlplane, credentials, network, node_config, objects, plan
 from perdure_devcluster.binaries import Binaries
 from perdure_devcluster.credentials import Credentials
+from perdure_devcluster.errors import DevclusterError
 from perdure_devcluster.paths import Paths, paths_from_environment
 from perdure_devcluster.plan import NodePlan
 
@@ -140,6 +141,34 @@ def test_a_link_is_ours_by_its_alias() -> None:
     links = network.parse_links(text)
     assert links["perdure0"] == network.Link("perdure0", "perdure-devcluster", is_up=True)
     assert links["eth0"] == network.Link("eth0", "", is_up=False)
+
+
+def addresses(link: str, address: str, prefix: int) -> str:
+    return json.dumps([{"ifname": link, "addr_info": [{"local": address, "prefixlen": prefix}]}])
+
+
+@pytest.mark.parametrize(
+    ("link", "address", "prefix"),
+    [("perdure0", "198.18.128.1", 24), ("eth0", "198.18.200.15", 24), ("eth0", "192.0.2.2", 24)],
+    ids=["our own bridge", "beside ours", "elsewhere"],
+)
+def test_an_address_that_collides_with_none_of_ours_is_nobodys_business(link: str, address: str, prefix: int) -> None:
+    network.refuse_overlaps(addresses(link, address, prefix))
+
+
+@pytest.mark.parametrize(
+    ("address", "prefix", "ours"),
+    [
+        ("198.18.128.77", 32, "198.18.128.0/24"),
+        ("198.18.3.1", 24, "198.18.0.0/17"),
+        ("198.19.0.5", 24, "198.19.0.0/24"),
+        ("198.19.200.1", 15, "198.18.128.0/24"),
+    ],
+    ids=["nodes", "pods", "services", "a wider network"],
+)
+def test_an_address_that_collides_with_ours_is_refused(address: str, prefix: int, ours: str) -> None:
+    with pytest.raises(DevclusterError, match=f"found address {address}/{prefix} on eth0, expected {ours}"):
+        network.refuse_overlaps(addresses("eth0", address, prefix))
 
 
 @pytest.mark.parametrize(
