@@ -31,6 +31,7 @@ PACKAGES = {
 }
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
+_UNITS = Path("/lib/systemd/system")
 
 
 def missing_packages() -> list[str]:
@@ -39,7 +40,7 @@ def missing_packages() -> list[str]:
 
 
 def install_missing_packages() -> None:
-    """Install what is missing, saying so first; their services are not started."""
+    """Install what is missing, saying so first; their services start neither now nor at the next boot."""
     missing = missing_packages()
     if not missing:
         return
@@ -54,6 +55,15 @@ def install_missing_packages() -> None:
     with step("apt-get install"), _services_not_started():
         run(["apt-get", "update"], environment=environment)
         run(install, environment=environment)
+        _disable_services(missing)
+
+
+def _disable_services(packages: list[str]) -> None:
+    # After a reboot docker-registry would sit on our registry's port. What was
+    # there before us is the person's own, and stays as it is.
+    services = [f"{package}.service" for package in packages if (_UNITS / f"{package}.service").exists()]
+    if services and shutil.which("systemctl"):
+        run(["systemctl", "disable", "--quiet", *services])
 
 
 @contextmanager
