@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from perdure_devcluster import (
-    cgroups,
     controlplane,
     debian,
     images,
@@ -29,6 +28,7 @@ from perdure_devcluster import (
 )
 from perdure_devcluster.api import Api
 from perdure_devcluster.binaries import Binaries, build_binaries
+from perdure_devcluster.cgroups import Hierarchy, of_this_machine
 from perdure_devcluster.controlplane import Component
 from perdure_devcluster.credentials import Credentials, make_credentials
 from perdure_devcluster.errors import DevclusterError
@@ -75,9 +75,14 @@ class Cluster:
         return plan.plan_nodes(self.settings.nodes)
 
     @cached_property
+    def cgroups(self) -> Hierarchy:
+        """The control groups of this machine."""
+        return of_this_machine()
+
+    @cached_property
     def nodes(self) -> Nodes:
         """Its nodes, as things to switch on and off."""
-        return Nodes(self.paths, self.daemons, self.node_plans)
+        return Nodes(self.paths, self.daemons, self.cgroups, self.node_plans)
 
     @cached_property
     def binaries(self) -> Binaries:
@@ -120,7 +125,7 @@ class Cluster:
         started = time.monotonic()
         _require_root()
         debian.install_missing_packages()
-        cgroups.check_version()
+        self.cgroups.check()
         self.binaries  # noqa: B018 (built here, so that its minutes are not another step's)
         write_atomically(self.paths.settings, json.dumps(asdict(self.settings)))
         self._remove_surplus_nodes()
@@ -164,7 +169,7 @@ class Cluster:
         self._remove_strays()
         if not purge:
             images.forget_untagged(self.paths.registry_config)
-        cgroups.remove_all()
+        self.cgroups.remove_all()
         network.remove_bridge()
         sysctls.restore(self.paths.sysctls)
         if purge:
@@ -185,7 +190,7 @@ class Cluster:
             component.command,
             component.environment,
             # Training keeps all CPUs busy; leases must be renewed all the same.
-            cgroups.make("control-plane", cpu_shares=8192),
+            self.cgroups.make("control-plane", weight=8),
             configuration,
         )
         return True
@@ -241,7 +246,7 @@ class Cluster:
     def _mend_node(self, node: NodePlan) -> None:
         power = self.nodes.power(node)
         if power is Power.FROZEN:
-            cgroups.thaw(node.name)
+            self.cgroups.thaw(node.name)
         if power is Power.PARTITIONED:
             network.set_carrier(node, up=True)
         for name in DAEMONS:
@@ -273,7 +278,7 @@ class Cluster:
             if identity not in known and not _inside_a_node(identity, known)
         ]
         if strays:
-            cgroups.thaw_all()
+            self.cgroups.thaw_all()
             say(f"  ending {len(strays)} processes that an earlier cluster has left")
         for identity in strays:
             processes.kill(identity)

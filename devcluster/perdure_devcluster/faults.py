@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from perdure_devcluster import cgroups, controlplane, network, node
+from perdure_devcluster import controlplane, network, node
 from perdure_devcluster.cluster import Cluster
 from perdure_devcluster.errors import DevclusterError
 from perdure_devcluster.node import Power
@@ -123,14 +123,14 @@ def heal_node(cluster: Cluster, target: NodePlan) -> None:
 def freeze_node(cluster: Cluster, target: NodePlan) -> None:
     """Stop every process of a node where it stands."""
     _require_on(cluster, target)
-    cgroups.freeze(target.name)
+    cluster.cgroups.freeze(target.name)
     cluster.route_services()
 
 
 def thaw_node(cluster: Cluster, target: NodePlan) -> None:
     """Let a frozen node's processes go on."""
     _require_on(cluster, target)
-    cgroups.thaw(target.name)
+    cluster.cgroups.thaw(target.name)
     cluster.route_services()
 
 

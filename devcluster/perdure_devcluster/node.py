@@ -19,8 +19,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from perdure_devcluster import cgroups, network, node_config, processes
+from perdure_devcluster import network, node_config, processes
 from perdure_devcluster.binaries import Binaries
+from perdure_devcluster.cgroups import Hierarchy
 from perdure_devcluster.credentials import Credentials
 from perdure_devcluster.errors import DevclusterError
 from perdure_devcluster.files import rotate, write_atomically
@@ -34,7 +35,7 @@ DAEMONS = ("containerd", "kubelet", "kube-proxy")
 _CONTROL_PLANE_BYTES = 2 * 1024**3
 
 _UNSHARE = (
-    *("unshare", "--mount", "--net", "--cgroup", "--ipc", "--uts", "--pid", "--fork"),
+    *("unshare", "--mount", "--net", "--ipc", "--uts", "--pid", "--fork"),
     *("--mount-proc", "--kill-child=SIGKILL"),
 )
 
@@ -68,13 +69,14 @@ class Nodes:
 
     paths: Paths
     daemons: Daemons
+    cgroups: Hierarchy
     plans: Sequence[NodePlan]
 
     def power(self, node: NodePlan) -> Power:
         """What state a node is in."""
         if self.init(node) is None:
             return Power.OFF
-        if cgroups.is_frozen(node.name):
+        if self.cgroups.is_frozen(node.name):
             return Power.FROZEN
         link = network.links().get(node.host_link)
         return Power.ON if link and link.is_up else Power.PARTITIONED
@@ -100,15 +102,16 @@ class Nodes:
         self.kill(node)
         self.clean(node)
         spec = self._write_configuration(node, contents)
+        procs_files = self.cgroups.make(node.name)
         # The node waits for a word on this pipe until its cable is there; if we
         # die before, it reads the pipe's end and dies too.
         read_end, write_end = os.pipe()
         with open(write_end, "wb") as go, open(read_end, "rb") as stdin:  # noqa: PTH123 (descriptors)
             launcher = self.daemons.spawn(
                 node.name,
-                [*_UNSHARE, PYTHON, "-m", "perdure_devcluster.node_init", spec],
+                [*self._own_namespaces(node), PYTHON, "-m", "perdure_devcluster.node_init", spec],
                 {"PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1"},
-                cgroups.make(node.name),
+                procs_files,
                 stdin.fileno(),
             )
             init = wait_for(
@@ -129,7 +132,7 @@ class Nodes:
             return False
         processes.send(init, signal.SIGKILL)
         # A frozen process takes no signal, not even this one.
-        cgroups.thaw(node.name)
+        self.cgroups.thaw(node.name)
         if not processes.wait_until_gone(init, 20):
             message = f"node {node.name} (process {init.pid}) did not end 20 s after SIGKILL"
             raise DevclusterError(message)
@@ -137,7 +140,7 @@ class Nodes:
 
     def clean(self, node: NodePlan) -> None:
         """Take away what a node that is off has left on the machine."""
-        cgroups.remove(node.name)
+        self.cgroups.remove(node.name)
         network.unplug(node)
 
     def daemon_log(self, node: NodePlan, name: str) -> Path:
@@ -188,6 +191,10 @@ class Nodes:
             timeout_seconds=10,
         )
         return True
+
+    def _own_namespaces(self, node: NodePlan) -> list[str]:
+        # The control groups' first: their root is the group that this starts in.
+        return ["unshare", "--cgroup", *self.cgroups.into_leaf(node.name), *_UNSHARE]
 
     def _wake_init(self, node: NodePlan) -> None:
         init = self.init(node)

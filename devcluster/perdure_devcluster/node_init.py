@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from perdure_devcluster.cgroups import CONTROLLERS
+from perdure_devcluster import cgroups
 from perdure_devcluster.waiting import wait_for
 
 _RESTART_SECONDS = 1.0
@@ -43,14 +43,13 @@ def main() -> None:
 
 
 def _mount(binds: dict[str, str]) -> None:
+    # Asked while the machine's own are still to be seen.
+    control_groups = cgroups.of_this_machine().mounts()
     # sysfs shows the network namespace that it was mounted in.
     _run("mount", "-t", "sysfs", "sysfs", "/sys")
-    _run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/sys/fs/cgroup")
-    for controller in CONTROLLERS:
-        target = f"/sys/fs/cgroup/{controller}"
-        os.mkdir(target)  # noqa: PTH102 (plain strings all the way to mount)
-        option = "none,name=systemd" if controller == "systemd" else controller
-        _run("mount", "-t", "cgroup", "-o", option, "cgroup", target)
+    for mount in control_groups:
+        mount.target.mkdir(exist_ok=True)
+        _run("mount", "-t", mount.type, "-o", mount.options, mount.type, str(mount.target))
     _run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
     for target, source in binds.items():
         _run("mount", "--bind", source, target)
