@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -41,6 +42,8 @@ _LINKER_FLAGS = (
 )
 BUILD_FLAGS = ("-trimpath", "-buildvcs=false", f"-ldflags={_LINKER_FLAGS}")
 _BUILDS_KEPT = 3
+# The first that reads a go.mod with a newer version in it, and fetches that version.
+_OLDEST_GO = (1, 21)
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,23 @@ def _forget_oldest(cache: Path) -> None:
 
 def _go_version() -> str:
     if shutil.which("go") is None:
-        message = "found no `go` on PATH, expected Go 1.25 or newer; install it"
-        raise DevclusterError(message)
+        raise DevclusterError(_go_wanted("no `go` on PATH"))
     # GOTOOLCHAIN may fetch the version that go.mod names, so ask in its folder.
     version = run(["go", "env", "GOVERSION"], folder=SOURCE / "go").strip()
+    check_go_version(version)
     return f"{version} {os.uname().machine}"
+
+
+def check_go_version(version: str) -> None:
+    """Raise when ``version``, such as go1.19.8, is too old even to fetch the one that it should be."""
+    numbers = re.match(r"go(\d+)\.(\d+)", version)
+    # What is no release (devel ...) is somebody's own, who knows what they do.
+    if numbers and (int(numbers[1]), int(numbers[2])) < _OLDEST_GO:
+        raise DevclusterError(_go_wanted(version))
+
+
+def _go_wanted(found: str) -> str:
+    return (
+        f"found {found}, expected Go 1.21 or newer (it fetches 1.25 by itself); install it"
+        " (Debian 12: apt-get install -t bookworm-backports golang-go)"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perdure_devcluster import binaries
+from perdure_devcluster.errors import DevclusterError
 from perdure_devcluster.paths import SOURCE
 
 SOURCES = [("go.mod", b"module a"), ("main.go", b"package main")]
@@ -43,3 +44,15 @@ def test_all_of_kubernetes_is_pinned_at_one_version() -> None:
 def test_the_key_covers_every_source_of_the_module() -> None:
     covered = {path for path, _ in binaries.module_sources(SOURCE / "go")}
     assert {"go.mod", "go.sum", "cmd/pause/main.go", "cmd/coredns/main.go", "cmd/cri-image/main.go"} == covered
+
+
+@pytest.mark.parametrize("version", ["go1.21.0", "go1.25", "go1.26.8", "go2.0", "devel go1.27-abc"])
+def test_a_go_that_can_build_it_or_fetch_one_that_can_is_taken(version: str) -> None:
+    binaries.check_go_version(version)
+
+
+@pytest.mark.parametrize("version", ["go1.19.8", "go1.20"])
+def test_an_older_go_is_refused_by_its_version(version: str) -> None:
+    """It would stop minutes later at go.mod, with a sentence about its format."""
+    with pytest.raises(DevclusterError, match=rf"found {version}, expected Go 1\.21 or newer"):
+        binaries.check_go_version(version)
