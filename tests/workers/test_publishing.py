@@ -12,9 +12,10 @@ import pytest_asyncio
 
 from perdure_api import names
 from perdure_api.conditions import ConditionType, Reason
+from perdure_api.events import EventKind, EventNote
 from perdure_api.workflow import JobRef
-from perdure_control.cluster import Cluster
-from perdure_control.statuses import Written, apply_status
+from perdure_control.cluster import Cluster, Invalid
+from perdure_control.statuses import EventSource, Written, apply_status, read_status, record_event
 from perdure_workers.messages import Collected
 from perdure_workers.story import Story
 from tests.conftest import ApiServer
@@ -105,3 +106,62 @@ async def test_an_object_that_is_gone_stays_gone(cluster: Cluster) -> None:
     written = await apply_status(cluster, job, waiting_for_temporal(), manager=names.FIELD_MANAGER_WORKFLOW)
 
     assert written is Written.GONE
+
+
+async def test_a_status_that_is_none_is_refused_not_dropped(cluster: Cluster, api_server: ApiServer) -> None:
+    job = create(api_server, "nonsense")
+
+    with pytest.raises(Invalid, match="attemptCounters"):
+        await apply_status(cluster, job, {"attemptCounters": {"started": -1}}, manager=names.FIELD_MANAGER_WORKFLOW)
+
+
+async def test_a_status_is_read_as_it_was_written(cluster: Cluster, api_server: ApiServer) -> None:
+    job = create(api_server, "read")
+    await apply_status(cluster, job, waiting_for_temporal(), manager=names.FIELD_MANAGER_OPERATOR)
+
+    status = await read_status(cluster, job)
+
+    assert status
+    assert [condition.reason for condition in status.conditions] == [Reason.TEMPORAL_UNAVAILABLE]
+
+
+@pytest.mark.parametrize("change", [{"name": "nobody"}, {"uid": "another"}], ids=["gone", "a namesake"])
+async def test_what_is_not_there_has_no_status(cluster: Cluster, api_server: ApiServer, change: dict[str, str]) -> None:
+    job = create(api_server, f"asked-for-{next(iter(change))}").model_copy(update=change)
+
+    assert await read_status(cluster, job) is None
+
+
+SAID = EventNote(kind=EventKind.WARNING, reason=Reason.JOB_REFUSED, message="exceeded quota " + "x" * 2000)
+SOURCE = EventSource("perdure-worker", "worker-1")
+
+
+async def test_an_event_is_recorded_on_its_object_once_however_often_it_is_told(
+    cluster: Cluster, api_server: ApiServer
+) -> None:
+    job = create(api_server, "eventful")
+
+    for _ in range(2):
+        await record_event(cluster, job, SAID, SOURCE)
+    await record_event(cluster, job, SAID.model_copy(update={"message": "something else"}), SOURCE)
+
+    selector = f"involvedObject.uid={job.uid},involvedObject.kind=TrainingJob,involvedObject.name=eventful"
+    found = json.loads(api_server.kubectl("get", "events", "--field-selector", selector, "-o", "json"))["items"]
+    messages = sorted(event["message"] for event in found)
+    assert messages == [("exceeded quota " + "x" * 2000)[:1024], "something else"]
+    assert {(event["type"], event["reason"], event["count"]) for event in found} == {("Warning", "JobRefused", 1)}
+    assert {event["source"]["component"] for event in found} == {"perdure-worker"}
+    assert {event["reportingInstance"] for event in found} == {"worker-1"}
+
+
+async def test_an_event_in_a_namespace_that_goes_or_is_gone_is_no_error(
+    cluster: Cluster, api_server: ApiServer
+) -> None:
+    api_server.kubectl("create", "namespace", "leaving")  # no controller here ever lets it go
+    api_server.kubectl("delete", "namespace", "leaving", "--wait=false")
+
+    for namespace in ("leaving", "nowhere"):
+        job = JobRef(namespace=namespace, name="j", uid="u", generation=1)
+        await record_event(cluster, job, SAID, SOURCE)
+
+    assert json.loads(api_server.kubectl("get", "events", "-n", "leaving", "-o", "json"))["items"] == []
