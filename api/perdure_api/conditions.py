@@ -88,6 +88,12 @@ class Reason(StrEnum):
     FINISHED = "Finished"
     """It is over; the Succeeded condition says how."""
 
+    # what a trainer found on its way
+    CHECKPOINT_BROKEN = "CheckpointBroken"
+    """A checkpoint is not what was written; training went on from an older one, or from the beginning."""
+    CHECKPOINT_NOT_SAVED = "CheckpointNotSaved"
+    """A checkpoint could not be written; it is tried again."""
+
     # how an attempt ended
     COMPLETED = "Completed"
     """Training came to its end."""

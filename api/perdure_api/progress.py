@@ -6,14 +6,18 @@ The outer document is Kubeflow's (KEP-2779), so that its clients need no change;
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field
 
+from perdure_api.conditions import Reason
 from perdure_api.model import Count, TolerantModel
 from perdure_api.pod import CheckpointRef, Metrics
 
 PROGRESS_LIMIT_BYTES: Final = 64 * 1024
+NOTICE_LIMIT_CHARACTERS: Final = 1024
+"""The API server takes no longer message of an Event."""
+NoticeReason = Literal[Reason.CHECKPOINT_BROKEN, Reason.CHECKPOINT_NOT_SAVED]
 
 
 class KubeflowMetric(TolerantModel):
@@ -32,6 +36,13 @@ class TrainerStatus(TolerantModel):
     last_updated_time: str | None = Field(default=None, max_length=64)
 
 
+class Notice(TolerantModel):
+    """Something that people should be told at once; it becomes a Warning Event of the TrainingJob."""
+
+    reason: NoticeReason
+    message: str = Field(min_length=1, max_length=NOTICE_LIMIT_CHARACTERS)
+
+
 class PerdureProgress(TolerantModel):
     """Our part of a report."""
 
@@ -41,6 +52,8 @@ class PerdureProgress(TolerantModel):
     metrics: Metrics = {}
     """`loss`, `learning_rate`, `grad_norm`, …"""
     checkpoint: CheckpointRef | None = None
+    notices: list[Notice] = Field(default=[], max_length=16)
+    """Those that no answer has confirmed yet; the same one told twice makes one Event."""
 
 
 class ProgressReport(TolerantModel):

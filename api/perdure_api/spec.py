@@ -299,6 +299,13 @@ class CheckpointSpec(ApiModel):
         le=1000,
         description="Newest checkpoints to keep; at least 2, so that a broken newest one loses little.",
     )
+    max_failures: int = Field(
+        default=100,
+        ge=1,
+        le=1_000_000,
+        description="Saves that may fail in a row, a few seconds apart, before the attempt is given up and tried again "
+        "elsewhere. Until then training goes on.",
+    )
 
 
 class RetrySpec(ApiModel):

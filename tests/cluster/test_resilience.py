@@ -141,6 +141,31 @@ def _newer(jobs: Jobs, step_before: int) -> bool:
     return step(json.loads(result.stdout)) != step_before
 
 
+def test_a_newest_checkpoint_that_was_cut_in_half_costs_the_steps_since_the_one_before(
+    jobs: Jobs, tiny_inputs: Document, stores: Stores
+) -> None:
+    spec = {**long_training(tiny_inputs), "retry": {"initialIntervalSeconds": 20}}
+    jobs.create("cut", {**spec, "checkpoint": {"everySteps": 100}})
+    jobs.until("cut", lambda job: step(job) > 300)
+    [pod] = jobs.pods("cut")
+    # Told to end, the trainer saves once more; the next attempt comes after the pause.
+    terminate = "import os, signal; os.kill(1, signal.SIGTERM)"
+    jobs.kubectl("exec", pod["metadata"]["name"], "--", "python3", "-c", terminate)
+    job = jobs.until("cut", lambda job: phase(job) == "Retrying")
+    newest = job["status"]["checkpoint"]
+    payload = parse_uri(f"{newest['uri']}/optimizer.safetensors")
+    content = stores.read(payload, limit_bytes=2**24)
+    stores.put(payload, content[: len(content) // 2])
+
+    job = jobs.finished("cut", seconds=240)
+
+    assert job["status"]["phase"] == "Succeeded", job["status"]
+    assert 0 < job["status"]["attempts"][1]["fromStep"] < newest["step"]
+    told = jobs.kubectl("describe", "trainingjob", "cut")
+    assert "CheckpointBroken" in told
+    assert f"the checkpoint of step {newest['step']} is not used: optimizer.safetensors is not what was written" in told
+
+
 def test_a_deleted_job_is_gone_with_everything_of_it_in_thirty_seconds(
     jobs: Jobs, system: Kubectl, tiny_inputs: Document
 ) -> None:

@@ -18,7 +18,7 @@ from perdure_trainer import state
 from perdure_trainer.checkpoints.repository import Repository
 from perdure_trainer.checkpoints.writer import CheckpointWriter
 from perdure_trainer.data.order import Order
-from perdure_trainer.failures import Diverged, Fenced, Stopped
+from perdure_trainer.failures import Diverged, Fenced, Stopped, TemporaryError
 from perdure_trainer.loop import StepReport, Training, Wishes
 from perdure_trainer.state import Position, Snapshot
 from perdure_trainer.stopping import StopSignal
@@ -214,6 +214,21 @@ def test_a_save_that_fails_never_stops_training_and_is_soon_tried_again() -> Non
     assert bench.run().step == 20
     assert bench.saved_steps[0] in {12, 13, 14}
     assert bench.saved_steps[-1] == 20
+
+
+def test_after_max_failures_in_a_row_the_attempt_is_given_up() -> None:
+    bench = Bench(spec=TrainingSpec(max_steps=1000), checkpoint=CheckpointSpec(every_steps=5, max_failures=3))
+
+    def fail() -> None:
+        if len(bench.reports) > 8:
+            raise Unavailable("the store is away")
+
+    bench.shelf.on_save = fail
+    with pytest.raises(
+        TemporaryError, match=r"3 checkpoints in a row.* because the store is away.*goes on from memory/5"
+    ):
+        bench.run()
+    assert bench.saved_steps == [5]
 
 
 def test_a_store_that_stays_away_does_not_keep_the_end_from_coming() -> None:

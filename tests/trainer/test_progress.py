@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from perdure_api.conditions import Reason
 from perdure_api.pod import CheckpointRef
-from perdure_api.progress import Command, ProgressReport
+from perdure_api.progress import Command, Notice, ProgressReport
 from perdure_trainer.loop import StepReport
 from perdure_trainer.progress.report import eta_seconds, progress_report
 from perdure_trainer.progress.reporter import ProgressReporter
@@ -157,6 +158,7 @@ def test_a_report_speaks_both_languages() -> None:
             "tokensPerSecond": 123.4,
             "metrics": {"loss": 2.5, "learning_rate": 0.0001, "grad_norm": 0.7},
             "checkpoint": {"uri": "s3://b/c", "step": 9},
+            "notices": [],
         },
     }
 
@@ -174,6 +176,21 @@ def test_the_newest_report_arrives_and_older_ones_are_not_made_up_for(receiver: 
     wait_for(lambda: bool(receiver.reports) and receiver.reports[-1] == report(29))
     assert len(receiver.reports) <= 3
     reporter.close(SECONDS)
+
+
+def test_a_notice_goes_with_every_report_until_one_is_taken(receiver: Receiver) -> None:
+    notice = Notice(reason=Reason.CHECKPOINT_BROKEN, message="step 9 is cut in half")
+    receiver.answer = (503, b"")
+    reporter = ProgressReporter(ProgressSettings(receiver.url, None, None), ignore, QUICK)
+    reporter.notice(notice)
+    reporter.tell(report(1))
+    wait_for(lambda: len(receiver.reports) == 1)
+    receiver.answer = (200, b"{}")
+    reporter.tell(report(2))
+    wait_for(lambda: len(receiver.reports) == 2)
+    reporter.tell(report(3))
+    reporter.close(SECONDS)
+    assert [each.perdure.notices for each in receiver.reports if each.perdure] == [[notice], [notice], []]
 
 
 def test_what_was_told_last_is_sent_before_the_end(receiver: Receiver) -> None:

@@ -12,7 +12,7 @@ import structlog
 import torch
 
 from perdure_trainer import state
-from perdure_trainer.failures import Diverged
+from perdure_trainer.failures import Diverged, TemporaryError
 from perdure_trainer.schedule import learning_rate
 from perdure_trainer.state import Position, Randomness
 
@@ -76,6 +76,7 @@ class Training:
             Stopped: the end was asked for; the last whole step is saved.
             Diverged: the loss is no longer a number; nothing of that step is saved.
             Fenced: a newer attempt has begun.
+            TemporaryError: checkpoint.maxFailures saves have failed in a row.
         """
         self.model.module.train()
         saved_at = self.clock()
@@ -89,6 +90,7 @@ class Training:
             position = report.position
             self.on_step(report)
             self.writer.collect()
+            self._refuse_if_nothing_can_be_saved()
             if self._save_is_due(position.step, self.clock() - saved_at):
                 self.writer.submit(state.take(self.model.module, self.optimizer, position))
                 saved_at = self.clock()
@@ -146,6 +148,14 @@ class Training:
         last = f"the last good checkpoint is {newest.uri}" if newest else "there is no checkpoint of this attempt"
         what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradients' norm is {norm}"
         raise Diverged(f"{what} at step {step}; {last}. Lower training.learningRate, or raise warmupSteps")
+
+    def _refuse_if_nothing_can_be_saved(self) -> None:
+        if self.writer.failures >= self.checkpoint.max_failures:
+            raise TemporaryError(
+                f"{self.writer.failures} checkpoints in a row could not be saved (checkpoint.maxFailures), the last "
+                f"because {self.writer.last_failure}; what is not saved would be lost. The next attempt goes on from "
+                f"{self.writer.newest.uri if self.writer.newest else 'where this one began'}"
+            )
 
     def _save_is_due(self, step: int, seconds: float) -> bool:
         every_steps, every_seconds = self.checkpoint.every_steps, self.checkpoint.every_seconds

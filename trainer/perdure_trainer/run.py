@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import torch
 
+from perdure_api.conditions import Reason
 from perdure_api.pod import TerminationMessage
-from perdure_api.progress import Command
+from perdure_api.progress import NOTICE_LIMIT_CHARACTERS, Command, Notice, NoticeReason
 from perdure_data.datasets import DatasetReader, Source
 from perdure_trainer import state
-from perdure_trainer.checkpoints.repository import Repository
+from perdure_trainer.checkpoints.repository import Committed, Repository
 from perdure_trainer.checkpoints.writer import CheckpointWriter
 from perdure_trainer.console import ProgressLine
 from perdure_trainer.data.order import Order
@@ -120,7 +121,7 @@ class Run:
         )
         position = self._resume(repository, model, optimizer)
         self._from_step = self._step = position.step
-        self._writer = CheckpointWriter(repository, position.step)
+        self._writer = CheckpointWriter(repository, position.step, self._on_failed_save)
         training = Training(
             model=model,
             optimizer=optimizer,
@@ -138,7 +139,12 @@ class Run:
 
     def _resume(self, repository: Repository, model: TrainableModel, optimizer: torch.optim.Optimizer) -> Position:
         self._patience.call(repository.claim)
-        found = self._patience.call(repository.load_newest)
+        broken: dict[Committed, str] = {}
+        found = self._patience.call(lambda: repository.load_newest(broken.__setitem__))
+        for each, why in broken.items():
+            instead = f"step {found[0].step}" if found else "the beginning"
+            message = f"the checkpoint of step {each.step} is not used: {why}. Training goes on from {instead}"
+            self._notice(Reason.CHECKPOINT_BROKEN, f"{message} ({each.folder})")
         if found is None:
             torch.manual_seed(self._settings.training.seed)
             _log.info("training_started")
@@ -147,6 +153,16 @@ class Run:
         state.put_back(snapshot, model.module, optimizer)
         _log.info("training_resumed", uri=str(checkpoint.folder), step=checkpoint.step, attempt_of=checkpoint.attempt)
         return snapshot.position
+
+    def _notice(self, reason: NoticeReason, message: str) -> None:
+        if self._reporter:
+            self._reporter.notice(Notice(reason=reason, message=message[:NOTICE_LIMIT_CHARACTERS]))
+
+    def _on_failed_save(self, message: str, failures: int) -> None:
+        if failures == 1:
+            self._notice(
+                Reason.CHECKPOINT_NOT_SAVED, f"a checkpoint could not be saved: {message}. Training goes on meanwhile"
+            )
 
     def _evaluate(self, model: TrainableModel, corpus: Corpus) -> tuple[Evaluation, Evaluation]:
         """The base model's measurement and the adapted one's.

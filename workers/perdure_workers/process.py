@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -19,7 +20,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from perdure_api import names
 from perdure_control.cluster import JOBS, PODS, Cluster, Collection
 from perdure_control.health import Checks, serve_health
-from perdure_control.statuses import EventSource
+from perdure_control.statuses import EventSource, record_event
 from perdure_control.temporal import connect
 from perdure_data.stores import Stores
 from perdure_workers.activities.monitoring import MonitorActivities
@@ -82,7 +83,8 @@ async def run_worker(settings: WorkerSettings) -> None:
         if certificate:
             await certificate.arrive()
             identifier = Identifier(cluster, index.pods.by_uid, time.monotonic)
-            receiver = ProgressReceiver(identifier, board, writer.told, registry)
+            record = partial(record_event, cluster, source=_source(settings))
+            receiver = ProgressReceiver(identifier, board, writer.told, record, registry)
             await stack.enter_async_context(_serve_progress(receiver, certificate, settings.progress_port))
             lasting(certificate.keep_fresh())
 
@@ -117,6 +119,10 @@ def _informers(cluster: Cluster, index: AttemptIndex, settings: WorkerSettings) 
     ]
 
 
+def _source(settings: WorkerSettings) -> EventSource:
+    return EventSource(COMPONENT, settings.pod_name)
+
+
 def _workers(
     client: Client,
     cluster: Cluster,
@@ -140,7 +146,7 @@ def _workers(
             image_pull_secrets=settings.image_pull_secrets,
         )
 
-    source = EventSource(COMPONENT, settings.pod_name)
+    source = _source(settings)
     ended = Counter("perdure_attempts_ended", "Attempts that ended, by how.", ["reason"], registry=registry)
     resources = ResourceActivities(cluster, defaults)
     storage = StorageActivities(Stores())

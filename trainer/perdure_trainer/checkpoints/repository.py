@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -134,8 +134,13 @@ class Repository:
         if newest > self.settings.attempt:
             raise Fenced(f"attempt {newest} has taken over; attempt {self.settings.attempt} ends without a trace")
 
-    def load_newest(self) -> tuple[Committed, Snapshot] | None:
+    def load_newest(
+        self, on_broken: Callable[[Committed, str], None] = lambda *_: None
+    ) -> tuple[Committed, Snapshot] | None:
         """The newest checkpoint of this run that proves whole; None when there is none.
+
+        Args:
+            on_broken: Is told of each newer one that is not, and what is wrong with it.
 
         Raises:
             ConfigError: it is whole, but of another model, dataset or recipe.
@@ -149,6 +154,7 @@ class Repository:
                 return each, self._load(each)
             except BrokenCheckpoint as error:
                 _log.warning("checkpoint_broken", uri=str(each.folder), step=each.step, message=str(error))
+                on_broken(each, str(error))
         return None
 
     def prune(self) -> None:

@@ -28,8 +28,15 @@ RETRY_SECONDS: Final = 5.0
 class CheckpointWriter:
     """At most one save at a time. A save that fails is told and counted, and never stops training."""
 
-    def __init__(self, repository: Repository, from_step: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        from_step: int,
+        on_failure: Callable[[str, int], None] = lambda *_: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._repository = repository
+        self._on_failure = on_failure
         self._clock = clock
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._running: Future[CheckpointRef] | None = None
@@ -41,6 +48,8 @@ class CheckpointWriter:
         """The newest checkpoint that this attempt committed."""
         self.failures = 0
         """Saves that failed, in a row."""
+        self.last_failure = ""
+        """Why the last of them did."""
 
     @property
     def ready(self) -> bool:
@@ -67,9 +76,11 @@ class CheckpointWriter:
             return False
         except StoreError as error:
             self.failures += 1
+            self.last_failure = str(error)
             self.step = self._committed_step
             self._rest_until = self._clock() + RETRY_SECONDS
             _log.warning("checkpoint_failed", message=str(error), failures=self.failures)
+            self._on_failure(str(error), self.failures)
         self._running = None
         return True
 

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 import structlog
 from pydantic import ValidationError
 
-from perdure_api.progress import Command, ProgressReply, ProgressReport
+from perdure_api.progress import Command, Notice, ProgressReply, ProgressReport
 
 if TYPE_CHECKING:
     from perdure_trainer.settings import ProgressSettings
@@ -25,6 +25,7 @@ TIMEOUT_SECONDS: Final = 5.0
 LONGEST_REST_SECONDS: Final = 60.0
 """Between two tries while the receiver is away."""
 REPLY_LIMIT_BYTES: Final = 64 * 1024
+NOTICES_AT_ONCE: Final = 16
 _OK: Final = range(200, 300)
 
 
@@ -46,6 +47,7 @@ class ProgressReporter:
         self._interval_seconds = interval_seconds
         self._changed = Condition()
         self._newest: ProgressReport | None = None
+        self._notices: list[Notice] = []
         self._closing = False
         self._failures = 0
         self._thread = Thread(target=self._run, name="progress", daemon=True)
@@ -57,6 +59,11 @@ class ProgressReporter:
             self._newest = report
             self._changed.notify()
 
+    def notice(self, notice: Notice) -> None:
+        """Takes note of something to be told with the next report, and with each until one is taken."""
+        with self._changed:
+            self._notices = [*self._notices, notice][-NOTICES_AT_ONCE:]
+
     def close(self, timeout_seconds: float) -> None:
         """Tries to send what is left, for so long."""
         with self._changed:
@@ -67,8 +74,11 @@ class ProgressReporter:
     def _run(self) -> None:
         while report := self._next():
             try:
-                self._on_reply(self._send(report))
+                notices = self._notices
+                self._on_reply(self._send(_with_notices(report, notices)))
                 self._failures = 0
+                with self._changed:
+                    self._notices = [notice for notice in self._notices if notice not in notices]
             except (OSError, http.client.HTTPException, ValueError, ReportRefused) as error:
                 self._failures += 1
                 if self._failures == 1:
@@ -122,3 +132,9 @@ class ProgressReporter:
             return  # whatever it meant, the report was taken
         if reply.command is not None:
             self._on_command(reply.command)
+
+
+def _with_notices(report: ProgressReport, notices: list[Notice]) -> ProgressReport:
+    if not notices or report.perdure is None:
+        return report
+    return report.model_copy(update={"perdure": report.perdure.model_copy(update={"notices": notices})})

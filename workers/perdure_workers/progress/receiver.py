@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -12,6 +12,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter
 from pydantic import ValidationError
 
+from perdure_api.events import EventKind, EventNote
 from perdure_api.pod import PROGRESS_PATH
 from perdure_api.progress import PROGRESS_LIMIT_BYTES, ProgressReply, ProgressReport
 from perdure_api.workflow import JobRef
@@ -55,11 +56,13 @@ class ProgressReceiver:
         identifier: Identifier,
         board: ProgressBoard,
         on_news: Callable[[AttemptKey], None],
+        record_event: Callable[[JobRef, EventNote], Awaitable[None]],
         registry: CollectorRegistry,
     ) -> None:
         self._identifier = identifier
         self._board = board
         self._on_news = on_news
+        self._record_event = record_event
         self._buckets = _Buckets(time.monotonic)
         self._reports = Counter(
             "perdure_progress_reports", "Progress reports by what became of them.", ["result"], registry=registry
@@ -94,14 +97,24 @@ class ProgressReceiver:
             return _refuse(413, f"a report has at most {PROGRESS_LIMIT_BYTES} bytes")
         except ValidationError as error:
             return _refuse(400, f"not a progress report: {error.errors()[0]['msg']} at {error.errors()[0]['loc']}")
-        self._keep(pod, report)
+        job = JobRef(namespace=pod.namespace, name=pod.trainingjob, uid=pod.key.job_uid)
+        self._keep(pod, job, report)
+        try:
+            await self._record(job, report)
+        except ClusterError as error:
+            return _refuse(503, f"the API server takes no Events now: {error.message}")
         return web.json_response(ProgressReply().to_wire())
 
-    def _keep(self, pod: PodFacts, report: ProgressReport) -> None:
+    def _keep(self, pod: PodFacts, job: JobRef, report: ProgressReport) -> None:
         progress, checkpoint = read_report(report, rfc3339(datetime.now(UTC)))
-        job = JobRef(namespace=pod.namespace, name=pod.trainingjob, uid=pod.key.job_uid)
         if self._board.put(pod.key, Told(job, progress, checkpoint)):
             self._on_news(pod.key)
+
+    async def _record(self, job: JobRef, report: ProgressReport) -> None:
+        for notice in report.perdure.notices if report.perdure else []:
+            await self._record_event(
+                job, EventNote(kind=EventKind.WARNING, reason=notice.reason, message=notice.message)
+            )
 
 
 def _refuse(status: int, message: str) -> web.Response:

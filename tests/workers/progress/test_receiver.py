@@ -1,0 +1,99 @@
+"""What the receiver makes of a report, once it is known who speaks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client import CollectorRegistry
+from tests.workers.progress.test_identity import POD
+
+from perdure_api.conditions import Reason
+from perdure_api.events import EventKind, EventNote
+from perdure_api.pod import PROGRESS_PATH
+from perdure_api.workflow import JobRef
+from perdure_control.cluster import ClusterError
+from perdure_workers.progress.board import ProgressBoard
+from perdure_workers.progress.receiver import ProgressReceiver
+from perdure_workers.watching.facts import AttemptKey, PodFacts
+
+KEY = POD.key
+BROKEN = {"reason": "CheckpointBroken", "message": "step 9 is cut in half"}
+
+
+class Known:
+    """Whoever speaks is the pod."""
+
+    async def pod_behind(self, token: str) -> PodFacts:
+        assert token == "token"
+        return POD
+
+
+@dataclass
+class Desk:
+    """A receiver, what it kept and what it recorded."""
+
+    client: TestClient[Any, Any] | None = None
+    board: ProgressBoard = field(default_factory=ProgressBoard)
+    news: list[AttemptKey] = field(default_factory=list)
+    events: list[tuple[JobRef, EventNote]] = field(default_factory=list)
+    api_server_is_away: bool = False
+
+    async def record(self, job: JobRef, note: EventNote) -> None:
+        if self.api_server_is_away:
+            raise ClusterError("away", status=503)
+        self.events.append((job, note))
+
+    async def tell(self, **ours: Any) -> int:
+        assert self.client
+        headers = {"Authorization": "Bearer token"}
+        return (await self.client.post(PROGRESS_PATH, json={"perdure": {"step": 1, **ours}}, headers=headers)).status
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    desk = Desk()
+    receiver = ProgressReceiver(Known(), desk.board, desk.news.append, desk.record, CollectorRegistry())  # type: ignore[arg-type] # test_identity.py is about who is let in
+    async with TestClient(TestServer(receiver.application())) as client:
+        desk.client = client
+        yield desk
+
+
+async def test_a_report_is_kept_and_is_news(desk: Desk) -> None:
+    assert await desk.tell(step=7) == 200
+    told = desk.board.get(KEY)
+    assert told is not None
+    assert told.progress.step == 7
+    assert desk.news == [KEY]
+    assert desk.events == []
+
+
+async def test_a_notice_becomes_a_warning_event(desk: Desk) -> None:
+    assert await desk.tell(notices=[BROKEN]) == 200
+    job = JobRef(namespace="ns", name="job", uid="u")
+    note = EventNote(kind=EventKind.WARNING, reason=Reason.CHECKPOINT_BROKEN, message="step 9 is cut in half")
+    assert desk.events == [(job, note)]
+
+
+async def test_a_notice_that_cannot_be_recorded_is_asked_for_again_but_progress_is_kept(desk: Desk) -> None:
+    desk.api_server_is_away = True
+    assert await desk.tell(step=3, notices=[BROKEN]) == 503
+    assert desk.news == [KEY]
+
+
+@pytest.mark.parametrize(
+    "notices",
+    [
+        [{"reason": "Completed", "message": "a pod may not say so"}],
+        [{"reason": "CheckpointBroken", "message": ""}],
+        [{"reason": "CheckpointBroken", "message": "x" * 1025}],
+        [BROKEN] * 17,
+    ],
+    ids=["foreign reason", "empty", "long", "many"],
+)
+async def test_what_is_no_notice_is_refused_whole(desk: Desk, notices: list[dict[str, str]]) -> None:
+    assert await desk.tell(notices=notices) == 400
+    assert desk.events == []
