@@ -115,7 +115,12 @@ def test_a_record_that_was_cut_off_means_not_running(daemons: Daemons, text: str
 def test_a_daemon_whose_record_is_lost_is_found_by_its_mark(daemons: Daemons) -> None:
     start(daemons, "import time; time.sleep(60)")
     identity = daemons.running("it")
-    assert identity in set(processes.processes_marked(daemons.marker))
+    # While a process becomes another program, its environment reads as empty.
+    wait_for(
+        lambda: identity in set(processes.processes_marked(daemons.marker)),
+        what="its mark to be seen",
+        timeout_seconds=20,
+    )
     assert identity not in set(processes.processes_marked(daemons.marker + "-other"))
 
 
