@@ -8,12 +8,19 @@ from typing import Final
 
 import structlog
 
+from perdure_api.workflow import JobRef
+
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 _TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
     # Local variables hold bearer tokens and the environment of pods; structlog's own choice is to show them.
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
+
+
+def about(job: JobRef) -> dict[str, str]:
+    """The fields by which a log line says which TrainingJob it is about."""
+    return {"trainingjob": job.name, "namespace": job.namespace, "uid": job.uid, "workflow_id": job.workflow_id}
 
 
 def configure_logs(level: str) -> None:

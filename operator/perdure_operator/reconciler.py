@@ -15,6 +15,7 @@ from perdure_api.events import EventNote
 from perdure_api.spec import TrainingJobSpec
 from perdure_api.status import TrainingJobStatus
 from perdure_api.workflow import TrainingInput
+from perdure_control.logs import about
 from perdure_control.statuses import Written
 from perdure_operator import answers
 from perdure_operator.decision import Decision, Reject, Start, Step, Wait, decide
@@ -88,9 +89,7 @@ class Reconciler:
         if tracked is None:
             return
         job = tracked.seen.job
-        with structlog.contextvars.bound_contextvars(
-            trainingjob=job.name, namespace=job.namespace, uid=uid, workflow_id=job.workflow_id
-        ):
+        with structlog.contextvars.bound_contextvars(**about(job)):
             try:
                 await self._reconcile(tracked)
             except TemporalUnavailable:

@@ -16,7 +16,8 @@ from perdure_api.events import EventKind, EventNote
 from perdure_api.workflow import JobRef
 from perdure_control.cluster import Cluster, Invalid
 from perdure_control.statuses import EventSource, Written, apply_status, read_status, record_event
-from perdure_workers.messages import Collected
+from perdure_workers.activities.publishing import PublishingActivities
+from perdure_workers.messages import Collected, PublishStatus
 from perdure_workers.story import Story
 from tests.conftest import ApiServer
 
@@ -165,3 +166,23 @@ async def test_an_event_in_a_namespace_that_goes_or_is_gone_is_no_error(
         await record_event(cluster, job, SAID, SOURCE)
 
     assert json.loads(api_server.kubectl("get", "events", "-n", "leaving", "-o", "json"))["items"] == []
+
+
+async def test_a_status_that_the_api_server_refuses_still_says_how_the_job_ended(
+    cluster: Cluster, api_server: ApiServer
+) -> None:
+    job = create(api_server, "refused")
+    story = Story.begin(job, "run", NOW)
+    story.attempt_started(NOW)
+    story.failed(Reason.FAILED, "it did not work", NOW)
+    attempt = story.status.attempts[0].model_copy(update={"from_step": -1})
+    status = story.status.model_copy(update={"attempts": [attempt]})
+    with pytest.raises(Invalid):
+        await apply_status(cluster, job, status.to_wire(), manager=names.FIELD_MANAGER_WORKFLOW)
+
+    publishing = PublishingActivities(cluster, EventSource("tests", "tests"))
+    await publishing.publish_status(PublishStatus(job=job, status=status))
+
+    shown = await read_status(cluster, job)
+    assert shown is not None
+    assert (shown.phase, shown.message, shown.attempts) == ("Failed", "it did not work", [])

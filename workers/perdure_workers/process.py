@@ -27,6 +27,7 @@ from perdure_workers.activities.monitoring import MonitorActivities
 from perdure_workers.activities.publishing import PublishingActivities
 from perdure_workers.activities.resources import ResourceActivities
 from perdure_workers.activities.storage import StorageActivities
+from perdure_workers.log_context import LogContext
 from perdure_workers.manifests import PodDefaults
 from perdure_workers.progress.board import ProgressBoard
 from perdure_workers.progress.identity import Identifier
@@ -161,6 +162,7 @@ def _workers(
             storage.check_inputs,
             storage.collect_result,
         ],
+        interceptors=[LogContext()],
         workflow_runner=sandbox(),
         max_concurrent_activities=settings.slots,
         max_concurrent_workflow_tasks=max(2, settings.slots),
@@ -171,6 +173,7 @@ def _workers(
         client,
         task_queue=names.TASK_QUEUE_WATCH,
         activities=[MonitorActivities(cluster, index, board, writer, source, ended).monitor_training],
+        interceptors=[LogContext()],
         max_concurrent_activities=settings.watch_slots,
         graceful_shutdown_timeout=timedelta(seconds=settings.grace_seconds),
         # Heartbeats are for taking over from a dead worker, not for progress: seldom is enough.

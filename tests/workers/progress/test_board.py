@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from perdure_api.pod import TerminationMessage
 from perdure_api.progress import ProgressReport
 from perdure_api.status import CheckpointStatus, ProgressStatus
 from perdure_api.workflow import JobRef
-from perdure_workers.progress.board import ProgressBoard, Told, is_stale, read_report
+from perdure_workers.progress.board import ProgressBoard, Told, is_stale, read_report, with_last_words
 from perdure_workers.watching.facts import AttemptKey
 
 NOW = "2026-01-01T00:00:00Z"
@@ -23,6 +24,33 @@ def read(document: dict[str, Any]) -> ProgressStatus:
 def told(step: int | None, checkpoint: int | None = None) -> Told:
     saved = CheckpointStatus(uri="s3://b/c", step=checkpoint, time=NOW) if checkpoint else None
     return Told(JOB, ProgressStatus(step=step, last_updated=NOW), saved)
+
+
+AT_THE_END = "2026-01-01T00:00:09Z"
+
+
+@pytest.mark.parametrize(
+    ("words", "step", "percent", "checkpoint", "last_updated"),
+    [
+        ({}, 9, 30, 8, NOW),
+        ({"step": 12}, 12, 40, 8, AT_THE_END),
+        ({"step": 99}, 99, 100, 8, AT_THE_END),
+        ({"step": 12, "checkpoint": {"uri": "s3://b/d", "step": 12}}, 12, 40, 12, AT_THE_END),
+        ({"checkpoint": {"uri": "s3://b/d", "step": 9}}, 9, 30, 9, NOW),
+    ],
+    ids=["silent", "a step", "a step beyond the last", "a save on SIGTERM", "a save only"],
+)
+def test_last_words_are_newer_than_any_report(
+    words: dict[str, Any], step: int, percent: int, checkpoint: int, last_updated: str
+) -> None:
+    before = told(9, 8)
+    progress = before.progress.model_copy(update={"total_steps": 30, "percent": 30})
+
+    after = with_last_words(Told(JOB, progress, before.checkpoint), TerminationMessage.from_wire(words), AT_THE_END)
+
+    assert (after.progress.step, after.progress.percent, after.progress.last_updated) == (step, percent, last_updated)
+    assert after.checkpoint is not None
+    assert after.checkpoint.step == checkpoint
 
 
 def test_a_report_in_kubeflows_words_is_understood() -> None:

@@ -15,12 +15,15 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from perdure_api import names
 from perdure_api.conditions import Condition, ConditionStatus, ConditionType, Phase, Reason
 from perdure_api.events import EventKind, EventNote
+from perdure_api.pod import TerminationMessage
+from perdure_api.status import ProgressStatus, TrainingJobStatus
+from perdure_api.workflow import JobRef
 from perdure_control.cluster import EVENTS, JOBS, Cluster, ClusterError, Document, NotFound
 from perdure_control.statuses import EventSource, apply_status, read_status, record_event
 from perdure_workers.attempts.assess import Assessment, Ended, Running, Waiting, assess
 from perdure_workers.attempts.outcome import Outcome
 from perdure_workers.messages import ActivityName, AttemptEnd, Monitor, MonitorNote
-from perdure_workers.progress.board import ProgressBoard
+from perdure_workers.progress.board import ProgressBoard, Told, with_last_words
 from perdure_workers.progress.writer import ProgressWriter
 from perdure_workers.story import rfc3339
 from perdure_workers.watching.facts import AttemptKey
@@ -69,38 +72,50 @@ class MonitorActivities:
         with self._index.watching(key) as watcher:
             follower = _Follower(self._cluster, self._index, self._board, self._source, request, note)
             outcome = await follower.follow(key, watcher)
-        # Read before the flush: that forgets.
-        reached = await self._reached(key, request, outcome)
+        # Both before the flush: that forgets.
+        shown = await self._shown(request)
+        reached = self._reached(key, outcome, shown)
+        self._take_last_words(key, request.job, outcome.words, shown)
         await self._writer.flush(key)
         self._ended.labels(reason=str(outcome.reason)).inc()
         log.info(
             "attempt_ended",
-            trainingjob=request.job.name,
-            namespace=request.job.namespace,
             attempt=request.attempt,
             reason=str(outcome.reason),
             exit_code=outcome.exit_code,
         )
         return AttemptEnd(outcome=outcome, from_step=outcome.words.from_step, to_step=reached)
 
-    async def _reached(self, key: AttemptKey, request: Monitor, outcome: Outcome) -> int | None:
+    async def _shown(self, request: Monitor) -> TrainingJobStatus | None:
+        """The status, where it shows progress of this attempt."""
+        try:
+            status = await read_status(self._cluster, request.job)
+        except ClusterError:
+            return None
+        started = rfc3339(datetime.fromtimestamp(request.started_at, UTC))
+        progress = status.progress if status else None
+        return status if progress and (progress.last_updated or "") >= started else None
+
+    def _reached(self, key: AttemptKey, outcome: Outcome, shown: TrainingJobStatus | None) -> int | None:
         """The step that the attempt came to: by its last words, by this process's board, or by the status."""
         if outcome.words.step is not None:
             return outcome.words.step
         told = self._board.get(key)
         if told:
             return told.progress.step
-        if outcome.completed:
-            return None
-        try:
-            status = await read_status(self._cluster, request.job)
-        except ClusterError:
-            return None
-        progress = status.progress if status else None
-        started = rfc3339(datetime.fromtimestamp(request.started_at, UTC))
-        if progress is None or (progress.last_updated or "") < started:
-            return None
-        return progress.step
+        return shown.progress.step if shown and shown.progress and not outcome.completed else None
+
+    def _take_last_words(
+        self, key: AttemptKey, job: JobRef, words: TerminationMessage, shown: TrainingJobStatus | None
+    ) -> None:
+        told = self._board.get(key)
+        if told is None:
+            # Another worker has heard the reports.
+            progress = shown.progress if shown and shown.progress else ProgressStatus()
+            told = Told(job, progress, shown.checkpoint if shown else None)
+        last = with_last_words(told, words, rfc3339(datetime.now(UTC)))
+        if last != told and self._board.put(key, last):
+            self._writer.told(key)
 
 
 class _Follower:
@@ -184,7 +199,7 @@ class _Follower:
         try:
             await self._write(assessment)
         except ClusterError as error:
-            log.warning("status_not_written", trainingjob=self._request.job.name, error=error.message)
+            log.warning("status_not_written", error=error.message)
             return SETTLE_SECONDS
         self._note = self._note.model_copy(update={"published": text})
         return patience

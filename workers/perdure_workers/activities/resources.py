@@ -63,7 +63,7 @@ class ResourceActivities:
             if "webhook" in error.message:
                 raise refusal(Reason.JOB_REFUSED, f"the API server refuses the Job: {error.message}") from error
             raise
-        log.info("training_job_created", trainingjob=job.name, namespace=job.namespace, attempt=request.attempt)
+        log.info("training_job_created", attempt=request.attempt)
 
     @activity.defn(name=ActivityName.CLEANUP_RESOURCES)
     async def cleanup_resources(self, request: CleanUp) -> None:
@@ -80,7 +80,7 @@ class ResourceActivities:
             activity.heartbeat()
             if waited >= _LONGEST_WAIT_SECONDS:
                 stuck = [pod["metadata"]["name"] for pod in left]
-                log.warning("pods_stuck", trainingjob=job.name, namespace=job.namespace, pods=stuck)
+                log.warning("pods_stuck", pods=stuck)
                 return
             await asyncio.sleep(_LOOK_SECONDS)
             waited += _LOOK_SECONDS

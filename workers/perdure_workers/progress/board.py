@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from perdure_api.model import COUNT_LIMIT
+from perdure_api.pod import CheckpointRef, TerminationMessage
 from perdure_api.progress import ProgressReport
 from perdure_api.status import CheckpointStatus, ProgressStatus, shown_metrics
 from perdure_api.workflow import JobRef
@@ -55,6 +56,23 @@ class ProgressBoard:
         self._told.pop(key, None)
 
 
+def with_last_words(told: Told, words: TerminationMessage, now: str) -> Told:
+    """The same with what the container left behind: a save on SIGTERM comes after every report.
+
+    Args:
+        told: The newest report.
+        words: What the container left.
+        now: RFC 3339.
+    """
+    progress, checkpoint = told.progress, told.checkpoint
+    if words.step is not None:
+        percent = min(100, 100 * words.step // progress.total_steps) if progress.total_steps else progress.percent
+        progress = progress.model_copy(update={"step": words.step, "percent": percent, "last_updated": now})
+    if words.checkpoint is not None:
+        checkpoint = _status_of(words.checkpoint, now)
+    return Told(told.job, progress, checkpoint)
+
+
 def is_stale(told: ProgressStatus, shown: ProgressStatus | None) -> bool:
     """Whether something newer is shown already: a pod's reports reach several workers, in any order.
 
@@ -80,9 +98,7 @@ def read_report(report: ProgressReport, now: str) -> tuple[ProgressStatus, Check
         speed = ours.tokens_per_second if math.isfinite(ours.tokens_per_second or 0) else None
         metrics |= ours.metrics
         if ours.checkpoint:
-            checkpoint = CheckpointStatus(
-                uri=ours.checkpoint.uri, step=ours.checkpoint.step, time=ours.checkpoint.time or now
-            )
+            checkpoint = _status_of(ours.checkpoint, now)
     percent = kubeflow.progress_percentage
     if percent is None and step is not None and total:
         percent = min(100, 100 * step // total)
@@ -96,6 +112,10 @@ def read_report(report: ProgressReport, now: str) -> tuple[ProgressStatus, Check
         last_updated=now,
     )
     return progress, checkpoint
+
+
+def _status_of(checkpoint: CheckpointRef, now: str) -> CheckpointStatus:
+    return CheckpointStatus(uri=checkpoint.uri, step=checkpoint.step, time=checkpoint.time or now)
 
 
 def _numbers(pairs: Iterable[tuple[str, str]]) -> dict[str, float]:

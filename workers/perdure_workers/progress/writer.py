@@ -9,6 +9,7 @@ import structlog
 
 from perdure_api import names
 from perdure_control.cluster import Cluster, ClusterError
+from perdure_control.logs import about
 from perdure_control.statuses import apply_status, read_status
 from perdure_workers.progress.board import ProgressBoard, Told, is_stale
 from perdure_workers.watching.facts import AttemptKey
@@ -72,7 +73,7 @@ class ProgressWriter:
                 await self._write_unless_stale(told)
         except ClusterError as error:
             # The next report brings newer figures; a lost one is no loss.
-            log.warning("progress_not_written", trainingjob=told.job.name, error=error.message)
+            log.warning("progress_not_written", **about(told.job), error=error.message)
 
     async def _write_unless_stale(self, told: Told) -> None:
         status = await read_status(self._cluster, told.job)
