@@ -56,22 +56,48 @@ class ModelSpec(ApiModel):
 class DatasetFormat(StrEnum):
     """How a dataset file is read."""
 
+    AUTO = "auto"
+    """As its first bytes and its name say."""
     TEXT = "text"
-    """Plain UTF-8 text, one document."""
+    """Plain UTF-8 text, one document a file."""
     JSONL = "jsonl"
-    """One JSON object a line, the text in one of its fields."""
+    """One JSON object a line."""
+    PARQUET = "parquet"
+    """One record a row."""
+
+
+class RecordFields(StrEnum):
+    """Which fields of a record are trained on."""
+
+    AUTO = "auto"
+    """Those that the first record has."""
+    TEXT = "text"
+    COMPLETION = "completion"
+    MESSAGES = "messages"
 
 
 class DatasetSpec(ApiModel):
     """What to train on."""
 
+    model_config = {
+        "json_schema_extra": cel.rules(
+            cel.rule(
+                "!has(self.evalUri) || !((self.uri.endsWith('/') && self.evalUri.startsWith(self.uri)) || "
+                "(self.evalUri.endsWith('/') && self.uri.startsWith(self.evalUri)))",
+                "uri and evalUri must not lie one below the other: what is trained on would be measured with",
+            )
+        )
+    }
+
     uri: SourceUri = Field(
-        description="The training data: one file. It is read and checked before any GPU is asked for."
+        description='The training data: one file, or a folder when it ends in "/": then every data file below it, in '
+        "the order of their names. Files may be compressed with gzip or zstd. They are read and checked before any "
+        "GPU is asked for."
     )
     eval_uri: SourceUri | None = Field(
         default=None,
-        description="Held-out data to measure the loss on, in the same format. Without it, the last evalFraction of "
-        "the training data is held out and never trained on.",
+        description="Held-out data to measure the loss on, by the same rules as uri. Without it, the last "
+        "evalFraction of the training data is held out and never trained on.",
     )
     eval_fraction: float = Field(
         default=0.1,
@@ -80,14 +106,21 @@ class DatasetSpec(ApiModel):
         description="Share of the training data that is held out when evalUri is not given.",
     )
     format: DatasetFormat = Field(
-        default=DatasetFormat.JSONL,
-        description="jsonl: one JSON object a line, the text in textField. text: plain UTF-8 text.",
+        default=DatasetFormat.AUTO,
+        description="jsonl: one JSON object a line. parquet: one record a row. text: plain UTF-8 text, one document "
+        "a file. auto: Parquet is known by its content and text by its name (.txt, .text, .md); all else is jsonl.",
+    )
+    records: RecordFields = Field(
+        default=RecordFields.AUTO,
+        description="What to train on in each record of jsonl and parquet. text: textField. completion: prompt and "
+        "completion, both text, of which the completion is learnt. messages: a list of role and content, of which "
+        "the assistant's turns are learnt. auto: whichever of these the first record has.",
     )
     text_field: str = Field(
         default="text",
         min_length=1,
         max_length=128,
-        description="With format jsonl: the field that holds the text.",
+        description="The field of a record that holds its text. Another name than text says that text it is.",
     )
 
 

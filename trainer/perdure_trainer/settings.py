@@ -63,6 +63,7 @@ class Settings:
             "dataset": {
                 "format": self.dataset.format.value,
                 "textField": self.dataset.text_field,
+                "records": self.dataset.records.value,
                 "evalFraction": None if self.dataset.eval_uri else self.dataset.eval_fraction,
             },
         }

@@ -1,6 +1,6 @@
 """Datasets: found, read as a stream, and checked before anything is spent on them."""
 
-from perdure_data.datasets.check import DatasetReport, ReadingPlan, check_dataset
+from perdure_data.datasets.check import DatasetReport, Extent, check_dataset
 from perdure_data.datasets.errors import (
     DatasetBroken,
     DatasetDenied,
@@ -8,9 +8,10 @@ from perdure_data.datasets.errors import (
     DatasetError,
     DatasetNotFound,
 )
-from perdure_data.datasets.passages import Source
+from perdure_data.datasets.plan import ReadingPlan
 from perdure_data.datasets.reading import DatasetReader
 from perdure_data.datasets.records import Completion, Conversation, Message, Passage, Record
+from perdure_data.datasets.source import Source
 
 __all__ = [
     "Completion",
@@ -22,6 +23,7 @@ __all__ = [
     "DatasetNotFound",
     "DatasetReader",
     "DatasetReport",
+    "Extent",
     "Message",
     "Passage",
     "ReadingPlan",

@@ -4,42 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from enum import StrEnum
+from typing import assert_never
 
-from perdure_api.spec import DatasetFormat, DatasetSpec
-from perdure_data.datasets.errors import DatasetBroken, DatasetEmpty
-from perdure_data.datasets.passages import Region, Source, passages
-from perdure_data.datasets.reading import locate
-from perdure_data.datasets.records import Passage
+from perdure_api.spec import DatasetSpec, RecordFields
+from perdure_data.datasets.census import Census
+from perdure_data.datasets.compression import decompressed, sliced
+from perdure_data.datasets.extract import Extract, front
+from perdure_data.datasets.fields import RecordParser
+from perdure_data.datasets.files import locate, look_at
+from perdure_data.datasets.fingerprints import combined
+from perdure_data.datasets.formats import DatasetFile, FileFormat
+from perdure_data.datasets.jsonl import line_records
+from perdure_data.datasets.parquet.footer import needed_columns, read_footer
+from perdure_data.datasets.plan import ReadingPlan, Region
+from perdure_data.datasets.records import Record
+from perdure_data.datasets.source import Source
+from perdure_data.datasets.text import text_passages
 from perdure_data.stores import READ_CHUNK_BYTES, ObjectInfo, Stores
 
-MEBIBYTE: Final = 2**20
 
+class Extent(StrEnum):
+    """How much of a file, or of a dataset, was read: the name of its fingerprint says so."""
 
-@dataclass(frozen=True)
-class ReadingPlan:
-    """How much of a dataset is read: all of it up to a limit, beyond that head, tail and a sample between."""
-
-    whole_limit_bytes: int = 256 * MEBIBYTE
-    edge_bytes: int = 16 * MEBIBYTE
-    sample_bytes: int = 4 * MEBIBYTE
-    samples: int = 32
-    seed: int = 0
-
-    def regions(self, size_bytes: int) -> list[Region]:
-        """The regions to read, in the order of the file; they do not overlap."""
-        if size_bytes <= self.whole_limit_bytes:
-            return [Region(0, size_bytes, size_bytes)]
-        middle = range(self.edge_bytes, size_bytes - self.edge_bytes - self.sample_bytes, self.sample_bytes)
-        starts = sorted(random.Random(self.seed).sample(middle, min(self.samples, len(middle))))  # noqa: S311 - a sample
-        return [
-            Region(0, self.edge_bytes, size_bytes),
-            *(Region(start, start + self.sample_bytes, size_bytes) for start in starts),
-            Region(size_bytes - self.edge_bytes, size_bytes, size_bytes),
-        ]
+    WHOLE = "sha256"
+    FOOTER = "footer-sha256"
+    """Of Parquet, what it says of itself."""
+    FRONT = "front-sha256"
+    """Of what is compressed, the beginning."""
+    SAMPLED = "sampled-sha256"
+    """Both ends and some places between; of several files, less than the whole of more than one kind."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +43,30 @@ class DatasetReport:
     """What a dataset is, as far as it was read."""
 
     uri: str
+    files: int
     size_bytes: int
+    """As stored."""
     documents: int
-    """Counted; an estimate from the share that was read when that is not the whole."""
-    whole: bool
-    """Whether every byte was read."""
+    """Counted, or estimated from the share that was read."""
+    records: RecordFields
+    """What each of them is: a text, a prompt with its completion, or messages."""
+    extent: Extent
     fingerprint: str
-    """`sha256:` of the content, or `sampled-sha256:` of size, tag and the regions that were read."""
+    """`sha256:` of the content, as the trainer finds it again; another word before it tells what it stands for:
+    see Extent. It then covers size and tag of each file, and what was read of it."""
     held_out: DatasetReport | None = None
     """The same of the evaluation data, where the spec names any."""
+
+    @property
+    def noun(self) -> str:
+        """What its records are called."""
+        match self.records:
+            case RecordFields.COMPLETION:
+                return "prompts with completions"
+            case RecordFields.MESSAGES:
+                return "conversations"
+            case RecordFields.TEXT | RecordFields.AUTO:
+                return "documents"
 
 
 async def check_dataset(stores: Stores, spec: DatasetSpec, plan: ReadingPlan | None = None) -> DatasetReport:
@@ -73,74 +84,133 @@ async def check_dataset(stores: Stores, spec: DatasetSpec, plan: ReadingPlan | N
 def check_dataset_now(stores: Stores, spec: DatasetSpec, plan: ReadingPlan) -> DatasetReport:
     """The same as `check_dataset`, for callers that may block."""
     held_out = Source.held_out(spec)
-    return _check(stores, Source.training(spec), plan, _check(stores, held_out, plan) if held_out else None)
+    report = _Check(stores, held_out, plan).report() if held_out else None
+    return _Check(stores, Source.training(spec), plan).report(report)
 
 
-def _check(stores: Stores, source: Source, plan: ReadingPlan, held_out: DatasetReport | None = None) -> DatasetReport:
-    info = locate(stores, source)
-    regions = plan.regions(info.size_bytes)
-    digest = hashlib.sha256()
-    census = _Census()
-    for region in regions:
-        for passage in passages(source, _read(stores, info, region, digest), region):
-            census.count(passage)
-    census.refuse_useless(source)
-    read_bytes = sum(region.end - region.start for region in regions)
-    whole = read_bytes == info.size_bytes
-    if not whole:
-        digest.update(f"{info.size_bytes} {info.etag}".encode())
-    return DatasetReport(
-        uri=str(source.uri),
-        size_bytes=info.size_bytes,
-        documents=_documents(source, census.documents, info.size_bytes / read_bytes),
-        whole=whole,
-        fingerprint=f"{'sha256' if whole else 'sampled-sha256'}:{digest.hexdigest()}",
-        held_out=held_out,
-    )
+@dataclass(frozen=True)
+class _Survey:
+    """What was found in one file."""
+
+    extent: Extent
+    documents: float
+    digest: bytes
 
 
-def _documents(source: Source, counted: int, share: float) -> int:
-    return 1 if source.format is DatasetFormat.TEXT else max(1, round(counted * share))
+class _Check:
+    """The check of one source."""
+
+    def __init__(self, stores: Stores, source: Source, plan: ReadingPlan) -> None:
+        self._stores = stores
+        self._source = source
+        self._plan = plan
+        self._parser = RecordParser(source)
+        self._census = Census()
+        self._all_bytes = 0
+
+    def report(self, held_out: DatasetReport | None = None) -> DatasetReport:
+        """What the source is.
+
+        Raises:
+            DatasetError: it cannot be trained on.
+        """
+        files = locate(self._stores, self._source)
+        self._all_bytes = sum(info.size_bytes for info in files)
+        surveys = [self._survey(file) for file in look_at(self._stores, self._source, files)]
+        if any(survey.extent is not Extent.FOOTER for survey in surveys):
+            self._census.refuse_useless(self._source)
+        extent = _extent_of({survey.extent for survey in surveys})
+        return DatasetReport(
+            uri=str(self._source.uri),
+            files=len(files),
+            size_bytes=self._all_bytes,
+            documents=max(1, round(sum(survey.documents for survey in surveys))),
+            records=self._parser.kind,
+            extent=extent,
+            fingerprint=f"{extent}:{combined([survey.digest for survey in surveys])}",
+            held_out=held_out,
+        )
+
+    def _survey(self, file: DatasetFile) -> _Survey:
+        if file.format is FileFormat.PARQUET:
+            return self._survey_footer(file.info)
+        return self._survey_front(file) if file.compression else self._survey_regions(file)
+
+    def _survey_footer(self, info: ObjectInfo) -> _Survey:
+        footer = read_footer(self._stores, info)
+        needed_columns(info.uri, footer, self._parser)
+        return _Survey(Extent.FOOTER, footer.rows, _tagged(hashlib.sha256(footer.content), info))
+
+    def _survey_front(self, file: DatasetFile) -> _Survey:
+        digest = hashlib.sha256()
+        read_bytes = 0
+
+        def counted() -> Iterator[bytes]:
+            nonlocal read_bytes
+            for piece in sliced(self._stores.stream(file.info)):
+                read_bytes += len(piece)
+                digest.update(piece)
+                yield piece
+
+        content = decompressed(file.info.uri, file.compression, counted())
+        extract = front(file.info.uri, content, self._plan.front_bytes(file.info.size_bytes, self._all_bytes))
+        documents = self._count(file, [extract])
+        if extract.at_end:
+            return _Survey(Extent.WHOLE, documents, digest.digest())
+        return _Survey(
+            Extent.FRONT, _extrapolated(file, documents, file.info.size_bytes / read_bytes), _tagged(digest, file.info)
+        )
+
+    def _survey_regions(self, file: DatasetFile) -> _Survey:
+        info = file.info
+        regions = self._plan.for_file(info.size_bytes, self._all_bytes).regions(info.size_bytes)
+        digest = hashlib.sha256()
+        documents = self._count(file, (self._extract(info, region, digest) for region in regions))
+        read_bytes = sum(region.end - region.start for region in regions)
+        if read_bytes == info.size_bytes:
+            return _Survey(Extent.WHOLE, documents, digest.digest())
+        return _Survey(
+            Extent.SAMPLED, _extrapolated(file, documents, info.size_bytes / read_bytes), _tagged(digest, info)
+        )
+
+    def _extract(self, info: ObjectInfo, region: Region, digest: hashlib._Hash) -> Extract:
+        def chunks() -> Iterator[bytes]:
+            for start in range(region.start, region.end, READ_CHUNK_BYTES):
+                chunk = self._stores.read_range(info, start, min(start + READ_CHUNK_BYTES, region.end))
+                digest.update(chunk)
+                yield chunk
+
+        return Extract(info.uri, chunks(), region.start, at_end=region.end >= info.size_bytes)
+
+    def _count(self, file: DatasetFile, extracts: Iterable[Extract]) -> int:
+        before = self._census.documents
+        for extract in extracts:
+            for record in self._records(file, extract):
+                self._census.count(record)
+        return self._census.documents - before
+
+    def _records(self, file: DatasetFile, extract: Extract) -> Iterator[Record]:
+        match file.format:
+            case FileFormat.TEXT:
+                return text_passages(extract)
+            case FileFormat.JSONL:
+                return line_records(extract, self._parser)
+            case FileFormat.PARQUET:
+                raise AssertionError(file)  # pragma: no cover - surveyed by its footer
+            case _:
+                assert_never(file.format)
 
 
-def _read(stores: Stores, info: ObjectInfo, region: Region, digest: hashlib._Hash) -> Iterator[bytes]:
-    for start in range(region.start, region.end, READ_CHUNK_BYTES):
-        chunk = stores.read_range(info, start, min(start + READ_CHUNK_BYTES, region.end))
-        digest.update(chunk)
-        yield chunk
+def _extrapolated(file: DatasetFile, counted: int, share: float) -> float:
+    """A text file is one document however much of it was read."""
+    return 1 if file.format is FileFormat.TEXT else counted * share
 
 
-class _Census:
-    """Counts documents, and watches for the first sign that they say more than one thing."""
+def _extent_of(extents: set[Extent]) -> Extent:
+    less = extents - {Extent.WHOLE}
+    return less.pop() if len(less) == 1 else Extent.SAMPLED if less else Extent.WHOLE
 
-    def __init__(self) -> None:
-        self.documents = 0
-        self._characters: set[str] = set()
-        self._words: set[str] = set()
-        self._word_count = 0
 
-    def count(self, passage: Passage) -> None:
-        """Takes one passage into account."""
-        words = passage.text.split()
-        if not words:
-            return
-        self.documents += passage.ends_document
-        self._word_count += len(words)
-        if len(self._words) < 2:  # noqa: PLR2004 - a second word is all it takes
-            self._words.update(words)
-        if len(self._characters) < 2:  # noqa: PLR2004 - the same of characters
-            self._characters.update(*words)
-
-    def refuse_useless(self, source: Source) -> None:
-        """Raises DatasetEmpty when nothing was said, DatasetBroken when it was one thing over and over."""
-        if not self._words:
-            raise DatasetEmpty(
-                f"dataset {source.uri} holds nothing but white space; expected text. Check how it was made"
-            )
-        repeated = len(self._words) == 1 and self._word_count > 1
-        if repeated or len(self._characters) == 1:
-            word = next(iter(self._words))
-            raise DatasetBroken(
-                f'dataset {source.uri} says only "{word[:40]}", {self._word_count} times; '
-                "nothing can be learnt from that. Check how it was made"
-            )
+def _tagged(digest: hashlib._Hash, info: ObjectInfo) -> bytes:
+    digest.update(f"{info.size_bytes} {info.etag}".encode())
+    return digest.digest()

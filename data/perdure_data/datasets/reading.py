@@ -3,65 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import assert_never
 
-from perdure_data.datasets.errors import DatasetDenied, DatasetEmpty, DatasetNotFound
-from perdure_data.datasets.passages import Region, Source, passages
-from perdure_data.datasets.records import Passage, Record
-from perdure_data.errors import AccessDenied, NotFound
-from perdure_data.stores import ObjectInfo, Stores
-
-
-def locate(stores: Stores, source: Source) -> ObjectInfo:
-    """Where a dataset is, and its size.
-
-    Raises:
-        DatasetNotFound: there is none, or a folder.
-        DatasetDenied: it may not be read.
-        DatasetEmpty: no byte in it.
-        Unavailable: the store is away; try again later.
-    """
-    try:
-        info = stores.head(source.uri)
-    except NotFound as error:
-        raise DatasetNotFound(f"dataset {error}{_what_is_below(stores, source)}") from error
-    except AccessDenied as error:
-        raise DatasetDenied(f"dataset {error}") from error
-    if info.size_bytes == 0:
-        raise DatasetEmpty(f"dataset {source.uri} has 0 bytes; expected at least one document. Upload it again")
-    return info
-
-
-def _what_is_below(stores: Stores, source: Source) -> str:
-    try:
-        files, folders = stores.children(source.uri)
-    except (NotFound, AccessDenied):
-        return ""
-    names = [info.uri.path.rpartition("/")[2] for info in files]
-    if not names and not folders:
-        return ""
-    return f" (it is a folder; spec.dataset.uri must be one file{f', such as {names[0]} there' if names else ''})"
+from perdure_data.datasets.compression import decompressed
+from perdure_data.datasets.extract import Extract
+from perdure_data.datasets.fields import RecordParser
+from perdure_data.datasets.files import locate, look_at
+from perdure_data.datasets.fingerprints import combined
+from perdure_data.datasets.formats import DatasetFile, FileFormat
+from perdure_data.datasets.jsonl import line_records
+from perdure_data.datasets.records import Completion, Conversation, Passage, Record
+from perdure_data.datasets.source import Source
+from perdure_data.datasets.text import text_passages
+from perdure_data.stores import Stores
 
 
 class DatasetReader:
-    """One pass over a dataset, which is hashed on the way."""
+    """One pass over all files of a dataset, which are hashed on the way."""
 
     def __init__(self, stores: Stores, source: Source) -> None:
         self._stores = stores
         self._source = source
-        self._digest = hashlib.sha256()
+        self._digests = [hashlib.sha256()]
 
     def records(self) -> Iterator[Record]:
-        """The records in their order, all of one kind, one chunk in memory at a time.
+        """The records in their order, all of one kind; a small part of one file is in memory at a time.
 
         Raises:
             DatasetError: it is not there, or not what its format promises.
             Unavailable: the store is away; begin again later.
         """
-        info = locate(self._stores, self._source)
-        self._digest = hashlib.sha256()
-        whole = Region(0, info.size_bytes, info.size_bytes)
-        yield from passages(self._source, self._hashed(self._stores.stream(info)), whole)
+        self._digests = []
+        parser = RecordParser(self._source)
+        for file in look_at(self._stores, self._source, locate(self._stores, self._source)):
+            self._digests.append(hashlib.sha256())
+            yield from self._records_of(file, parser)
 
     def passages(self) -> Iterator[Passage]:
         """The records of a dataset that holds nothing but passages."""
@@ -69,10 +46,52 @@ class DatasetReader:
 
     @property
     def fingerprint(self) -> str:
-        """`sha256:…` of what was read; of the whole file once `records` has come to its end."""
-        return f"sha256:{self._digest.hexdigest()}"
+        """`sha256:…` of what was read; of the whole dataset once `records` has come to its end.
 
-    def _hashed(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        It covers each file's bytes as they are stored, or of Parquet, where other columns are not read, the records.
+        """
+        return f"sha256:{combined([digest.digest() for digest in self._digests])}"
+
+    def _records_of(self, file: DatasetFile, parser: RecordParser) -> Iterator[Record]:
+        match file.format:
+            case FileFormat.TEXT:
+                yield from text_passages(self._content(file))
+            case FileFormat.JSONL:
+                yield from line_records(self._content(file), parser)
+            case FileFormat.PARQUET:
+                # Only trainers have pyarrow, and it takes a while to load.
+                from perdure_data.datasets.parquet.rows import row_records  # noqa: PLC0415
+
+                yield from self._hashed_records(row_records(self._stores, file.info, parser))
+            case _:
+                assert_never(file.format)
+
+    def _content(self, file: DatasetFile) -> Extract:
+        stored = self._hashed(self._stores.stream(file.info))
+        return Extract(file.info.uri, decompressed(file.info.uri, file.compression, stored))
+
+    def _hashed(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
-            self._digest.update(chunk)
+            self._digests[-1].update(chunk)
             yield chunk
+
+    def _hashed_records(self, records: Iterable[Record]) -> Iterator[Record]:
+        for record in records:
+            for text in _texts(record):
+                content = text.encode()
+                # With its length: "ab", "c" is not "a", "bc".
+                self._digests[-1].update(len(content).to_bytes(8, "little") + content)
+            yield record
+
+
+def _texts(record: Record) -> tuple[str, ...]:
+    match record:
+        case Passage(text):
+            return (text,)
+        case Completion(prompt, completion):
+            return (prompt, completion)
+        case Conversation(messages):
+            turns = tuple(part for message in messages for part in (message.role, message.content))
+            return (str(len(messages)), *turns)
+        case _:
+            assert_never(record)

@@ -106,7 +106,8 @@ def _in_image(uri: str) -> bool:
 
 def _sentence(spec: TrainingJobSpec, report: DatasetReport) -> str:
     uri = spec.dataset.uri if spec.dataset else ""
-    return f"{uri}: {report.documents} documents, {report.size_bytes} bytes"
+    files = f"{report.files} files, " if report.files > 1 else ""
+    return f"{uri}: {files}{report.documents} {report.noun}, {report.size_bytes} bytes"
 
 
 async def _beating(work: Awaitable[T]) -> T:

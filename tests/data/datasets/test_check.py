@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 import itertools
 import json
 import random
+from collections.abc import Callable
 
 import pytest
+from backports import zstd
 
 from perdure_api.conditions import Reason
-from perdure_api.spec import DatasetFormat, DatasetSpec
-from perdure_api.uri import StoreUri
+from perdure_api.spec import DatasetFormat, DatasetSpec, RecordFields
+from perdure_api.uri import StoreUri, parse_uri
 from perdure_data.datasets import (
     DatasetBroken,
     DatasetDenied,
@@ -18,6 +21,7 @@ from perdure_data.datasets import (
     DatasetNotFound,
     DatasetReader,
     DatasetReport,
+    Extent,
     ReadingPlan,
     Source,
     check_dataset,
@@ -44,9 +48,11 @@ async def test_a_good_dataset_is_counted_and_fingerprinted(stores: Stores, folde
     content = documents(100)
     assert await check(stores, folder, content) == DatasetReport(
         uri=str(folder.child("data")),
+        files=1,
         size_bytes=len(content),
         documents=100,
-        whole=True,
+        records=RecordFields.TEXT,
+        extent=Extent.WHOLE,
         fingerprint=f"sha256:{hashlib.sha256(content).hexdigest()}",
     )
 
@@ -54,7 +60,7 @@ async def test_a_good_dataset_is_counted_and_fingerprinted(stores: Stores, folde
 async def test_the_trainer_sees_the_fingerprint_that_the_check_saw(stores: Stores, folder: StoreUri) -> None:
     report = await check(stores, folder, documents(100))
     reader = DatasetReader(stores, Source.training(DatasetSpec(uri=report.uri)))
-    assert len(list(reader.passages())) == 100
+    assert len(list(reader.records())) == 100
     assert reader.fingerprint == report.fingerprint
 
 
@@ -72,7 +78,7 @@ async def test_held_out_data_is_checked_too(stores: Stores, folder: StoreUri) ->
 
 async def test_a_large_dataset_is_sampled_and_its_documents_estimated(stores: Stores, folder: StoreUri) -> None:
     report = await check(stores, folder, documents(5_000))
-    assert not report.whole
+    assert report.extent is Extent.SAMPLED
     assert report.documents == pytest.approx(5_000, rel=0.1)
     assert report.fingerprint.startswith("sampled-sha256:")
     assert (await check(stores, folder, documents(5_001))).fingerprint != report.fingerprint
@@ -95,6 +101,115 @@ def test_regions_cover_both_ends_and_never_overlap(size_bytes: int) -> None:
     assert regions[-1].end == size_bytes
     assert all(before.end <= after.start for before, after in itertools.pairwise(regions))
     assert sum(region.end - region.start for region in regions) <= SMALL_PLAN.whole_limit_bytes
+
+
+async def check_files(stores: Stores, folder: StoreUri, *contents: bytes, suffix: str = "jsonl") -> DatasetReport:
+    for number, content in enumerate(contents, 1):
+        stores.put(folder.child(f"part-{number}.{suffix}"), content)
+    return await check_dataset(stores, DatasetSpec(uri=f"{folder}/"), SMALL_PLAN)
+
+
+def read(stores: Stores, folder: StoreUri) -> tuple[int, str]:
+    reader = DatasetReader(stores, Source(parse_uri(f"{folder}/")))
+    return len(list(reader.records())), reader.fingerprint
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, zstd.compress], ids=["plain", "gzip", "zstd"])
+async def test_files_of_a_folder_are_one_dataset_for_check_and_trainer(
+    stores: Stores, folder: StoreUri, compress: Callable[[bytes], bytes]
+) -> None:
+    contents = [compress(documents(count)) for count in (10, 20, 30)]
+    report = await check_files(stores, folder, *contents)
+    assert (report.files, report.documents, report.extent) == (3, 60, Extent.WHOLE)
+    assert report.size_bytes == sum(map(len, contents))
+    assert read(stores, folder) == (60, report.fingerprint)
+
+
+async def test_a_fingerprint_covers_content_and_order_but_no_names(stores: Stores, folder: StoreUri) -> None:
+    one, two = documents(10), documents(20)
+    fingerprints = {
+        name: (await check_files(stores, folder.child(name), *contents, suffix=suffix)).fingerprint
+        for name, contents, suffix in (
+            ("a", (one, two), "jsonl"),
+            ("renamed", (one, two), "json"),
+            ("swapped", (two, one), "jsonl"),
+            ("joined", (one + two,), "jsonl"),
+        )
+    }
+    assert fingerprints["a"] == fingerprints["renamed"]
+    assert len(set(fingerprints.values())) == 3
+
+
+async def test_one_broken_line_in_the_middle_of_the_third_file_is_found(stores: Stores, folder: StoreUri) -> None:
+    lines = documents(50).split(b"\n")
+    lines.insert(25, b"broken")
+    contents = [gzip.compress(content) for content in (documents(50), documents(50), b"\n".join(lines), documents(50))]
+    with pytest.raises(DatasetBroken, match=f"^dataset {folder}/part-3.jsonl.gz, line 26: no JSON"):
+        await check_files(stores, folder, *contents, suffix="jsonl.gz")
+    with pytest.raises(DatasetBroken, match=f"^dataset {folder}/part-3.jsonl.gz, line 26: no JSON"):
+        read(stores, folder)
+
+
+async def test_records_of_two_kinds_in_two_files_are_no_dataset(stores: Stores, folder: StoreUri) -> None:
+    pair = json.dumps({"prompt": "a", "completion": "b"}).encode()
+    with pytest.raises(DatasetBroken, match=f'^dataset {folder}/part-2.jsonl, line 1: field "text" is missing'):
+        await check_files(stores, folder, documents(10), pair)
+
+
+async def test_of_many_large_files_each_is_looked_at_and_not_more_than_planned(
+    stores: Stores, folder: StoreUri
+) -> None:
+    report = await check_files(stores, folder, documents(5_000), documents(2_000), documents(10))
+    assert report.extent is Extent.SAMPLED
+    assert report.documents == pytest.approx(7_010, rel=0.1)
+    for number in (1, 2, 3):
+        uri = folder.child(f"part-{number}.jsonl")
+        whole = stores.read(uri, limit_bytes=10**6)
+        for broken in (b"broken\n" + whole, whole + b"broken\n"):
+            stores.put(uri, broken)
+            with pytest.raises(DatasetBroken, match=f"{uri}, .*: no JSON"):
+                await check_dataset(stores, DatasetSpec(uri=f"{folder}/"), SMALL_PLAN)
+        stores.put(uri, whole)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstd.compress], ids=["gzip", "zstd"])
+async def test_of_large_compressed_data_the_front_is_read(
+    stores: Stores, folder: StoreUri, compress: Callable[[bytes], bytes]
+) -> None:
+    # What is random does not shrink much, so that the share that was read can be told.
+    texts = [random.Random(number).randbytes(300).hex() for number in range(20_000)]
+    content = b"".join(json.dumps({"text": text}).encode() + b"\n" for text in texts)
+    uri = folder.child("data")
+    stores.put(uri, compress(content))
+    report = await check_dataset(stores, DatasetSpec(uri=str(uri)), ReadingPlan(whole_limit_bytes=4_000_000))
+    assert report.extent is Extent.FRONT
+    assert report.fingerprint.startswith("front-sha256:")
+    assert report.documents == pytest.approx(20_000, rel=0.2)
+
+
+async def test_a_bomb_costs_no_more_than_the_plan(stores: Stores, folder: StoreUri) -> None:
+    # Each of a million lines is a good one, and a kilobyte is all that they take.
+    bomb = zstd.compress(b'{"text": "two words"}\n' * 1_000_000)
+    report = await check(stores, folder, bomb)
+    assert (report.extent, report.size_bytes) == (Extent.FRONT, len(bomb))
+
+
+async def test_of_parquet_the_footer_is_read(
+    stores: Stores, folder: StoreUri, parquet_of: Callable[..., bytes]
+) -> None:
+    contents = [parquet_of([{"text": f"document {number}"} for number in range(count)]) for count in (10, 20)]
+    report = await check_files(stores, folder, *contents, suffix="parquet")
+    assert (report.files, report.documents, report.extent) == (2, 30, Extent.FOOTER)
+    assert report.fingerprint.startswith("footer-sha256:")
+    count, fingerprint = read(stores, folder)
+    assert (count, fingerprint.partition(":")[0]) == (30, "sha256")
+    stores.put(folder.child("part-2.parquet"), parquet_of([{"text": f"document {number}"} for number in range(1, 21)]))
+    assert read(stores, folder)[1] != fingerprint
+
+
+async def test_text_files_are_a_document_each(stores: Stores, folder: StoreUri) -> None:
+    report = await check_files(stores, folder, b"Once upon a time", b"there was a cluster.\n" * 1000, suffix="txt")
+    assert (report.files, report.documents, report.extent) == (2, 2, Extent.SAMPLED)
 
 
 @pytest.mark.parametrize(
@@ -142,12 +257,9 @@ async def test_binary_data_is_refused(stores: Stores, folder: StoreUri) -> None:
 
 
 async def test_a_missing_dataset_is_named(stores: Stores, folder: StoreUri) -> None:
-    stores.put(folder.child("data/part-1.jsonl"), documents(1))
     with pytest.raises(DatasetNotFound, match=r"none was not found") as caught:
         await check_dataset(stores, DatasetSpec(uri=str(folder.child("none"))))
     assert caught.value.reason is Reason.DATASET_NOT_FOUND
-    with pytest.raises(DatasetNotFound, match=r"it is a folder; .* must be one file, such as part-1.jsonl there"):
-        await check_dataset(stores, DatasetSpec(uri=str(folder.child("data"))))
 
 
 async def test_wrong_credentials_are_a_reason_of_their_own(
