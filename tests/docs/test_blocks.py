@@ -18,6 +18,11 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from perdure_api.crd import PLAIN as CRD
+from perdure_api.uri import parse_uri
+from perdure_data.datasets import Source
+from perdure_data.datasets.extract import Extract
+from perdure_data.datasets.fields import RecordParser
+from perdure_data.datasets.jsonl import line_records
 from perdure_devcluster.binaries import build_binaries
 from perdure_devcluster.paths import paths_from_environment
 from tests.cli import documents
@@ -26,7 +31,7 @@ from tests.docs.markdown import ROOT, Block, blocks
 from tests.trainer import tiny
 
 SHELL = ("sh", "bash", "shell", "console")
-LANGUAGES = {*SHELL, "yaml", "python", "text"}
+LANGUAGES = {*SHELL, "yaml", "python", "json", "text"}
 """`text` is a picture, or what the shell block before it prints."""
 
 NOT_RUN = {
@@ -44,6 +49,13 @@ NOT_RUN = {
 
 def test_every_block_says_what_it_is() -> None:
     assert [block.place for block in blocks() if block.language not in LANGUAGES] == []
+
+
+@pytest.mark.parametrize("block", blocks("json"), ids=lambda block: block.place)
+def test_every_record_of_a_dataset_is_one(block: Block) -> None:
+    uri = parse_uri("s3://b/train.jsonl")
+
+    list(line_records(Extract(uri, [block.text.encode()]), RecordParser(Source(uri))))
 
 
 def test_every_reason_not_to_run_a_block_belongs_to_one() -> None:
