@@ -130,6 +130,7 @@ def test_a_nodes_group_is_the_root_of_what_its_processes_see(daemons: Daemons, h
     # No program is found on this path: the way into the leaf starts none, which
     # would be taken for the node's first process.
     identity = start(daemons, hierarchy, "/usr/bin/unshare", "--cgroup", *hierarchy.into_leaf("node"), path="/nowhere")
+    assert "not found" not in daemons.log("it").read_text()
     seen = Path(f"/proc/{identity.pid}/ns/cgroup")
     assert seen.readlink() != Path("/proc/self/ns/cgroup").readlink()
     # On version 2 the group itself has to stay empty of processes.
