@@ -52,6 +52,9 @@ def refusal(server: ApiServer, *arguments: str, document: object = None) -> str:
         (with_(training={"maxSteps": 5, "scheduler": "square"}), "spec.training.scheduler: Unsupported value"),
         (with_(model={"uri": "ftp://b/model"}), "must be s3://bucket/path"),
         (with_(dataset={"uri": "train.jsonl"}), "must be s3://bucket/path"),
+        (with_(dataset={"uri": "s3://b/d/", "evalUri": "s3://b/d/e"}), "must not lie one below the other"),
+        (with_(dataset={"uri": "s3://b/d/t", "evalUri": "s3://b/d/"}), "must not lie one below the other"),
+        (with_(dataset={"uri": "s3://b/d", "format": "csv"}), "spec.dataset.format: Unsupported value"),
         (with_(output={"uri": "file:///out"}), "would be lost with it"),
         (with_(dataset=None), "are needed by the built-in trainer"),
         ({"trainer": {"image": "i"}}, "are needed by the built-in trainer"),
@@ -73,6 +76,7 @@ def test_a_mistake_is_refused_with_a_sentence(api_server: ApiServer, spec: Docum
     "spec",
     [
         GOOD,
+        with_(dataset={"uri": "s3://b/train/", "evalUri": "s3://b/train-eval/", "records": "messages"}),
         {"trainer": {"image": "i", "command": ["true"]}},
         with_(model={"uri": "file:///opt/model"}, training={"epochs": 0.5}),
         with_(resources={"cpu": 2, "memory": "16Gi", "gpusPerNode": 1}),

@@ -203,7 +203,7 @@ async def test_of_parquet_the_footer_is_read(
     assert report.fingerprint.startswith("footer-sha256:")
     count, fingerprint = read(stores, folder)
     assert (count, fingerprint.partition(":")[0]) == (30, "sha256")
-    stores.put(folder.child("part-2.parquet"), parquet_of([{"text": f"document {number}"} for number in range(1, 21)]))
+    stores.put(folder.child("part-2.parquet"), parquet_of([{"text": f"dokument {number}"} for number in range(20)]))
     assert read(stores, folder)[1] != fingerprint
 
 

@@ -49,6 +49,12 @@ def _rows(stores: Stores, info: ObjectInfo, footer: Footer, columns: tuple[str, 
         raise DatasetBroken(
             f"dataset {info.uri}, after row {row}: cannot be read as Parquet ({error}); write it again"
         ) from error
+    if row != footer.rows:
+        # A damaged page header can make a page look like none.
+        raise DatasetBroken(
+            f"dataset {info.uri} has {row} rows, though its footer tells of {footer.rows}: it is damaged. Write it "
+            "again"
+        )
 
 
 def _fields(info: ObjectInfo, batch: pa.RecordBatch, before: int) -> list[dict[str, Any]]:
