@@ -200,6 +200,11 @@ class TrainingSpec(ApiModel):
         default=1.0, ge=0, le=1_000_000, description="Gradients are scaled down to this norm; 0 switches it off."
     )
     sequence_length: int = Field(default=512, ge=8, le=1_048_576, description="Tokens per training sequence.")
+    packing: bool = Field(
+        default=True,
+        description="Short documents share a training sequence, and none sees another: nothing is spent on padding. "
+        "Without it each is a sequence of its own, and batchSize counts those.",
+    )
     seed: int = Field(
         default=0,
         ge=0,

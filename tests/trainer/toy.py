@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from perdure_api.spec import LoraSpec, TrainingSpec
-from perdure_data.datasets import Passage
+from perdure_data.datasets import Record
 from perdure_trainer.models.contract import Corpus, ModelFolder, TrainableModel
 
 
@@ -33,6 +33,8 @@ class Points:
 
 class Plane:
     """A hundred points of it."""
+
+    block = 1
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(3)
@@ -62,7 +64,7 @@ class ToyModel(TrainableModel):
     def load(cls, folder: ModelFolder, lora: LoraSpec, training: TrainingSpec) -> Self:
         raise NotImplementedError
 
-    def corpus(self, training: Iterable[Passage], held_out: Iterable[Passage] | float) -> Corpus:
+    def corpus(self, training: Iterable[Record], held_out: Iterable[Record] | float, scratch: Path) -> Corpus:
         raise NotImplementedError
 
     def without_dropout(self) -> None:

@@ -37,9 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _log.error("run_ended", exit_code=int(error.exit_code), message=str(error))
         termination.leave(TerminationMessage(message=str(error)))
         return error.exit_code
-    stop = StopSignal()
-    stop.install()
-    code, last_words = _run(options, stop)
+    code, last_words = _run(options, StopSignal())
     termination.leave(last_words, options.termination_log)
     return code
 
@@ -67,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace, stop: StopSignal) -> tuple[ExitCode, TerminationMessage]:
     run = None
     try:
+        stop.install()  # in here, for a signal may come at once
         settings = _settings(options)
         console.configure(sys.stderr, {"job": settings.job_name, "attempt": settings.attempt})
         machine.prepare_environment(os.environ, settings.scratch)

@@ -104,7 +104,8 @@ class Run:
         held_out = DatasetReader(self._stores, source) if source else None
 
         def read() -> Corpus:
-            return model.corpus(training.passages(), held_out.passages() if held_out else spec.eval_fraction)
+            records = held_out.records() if held_out else spec.eval_fraction
+            return model.corpus(training.records(), records, self._settings.scratch / "tokens")
 
         corpus = self._patience.call(read)
         _log.info("dataset_read", uri=spec.uri, sequences=len(corpus.training), held_out=len(corpus.held_out))
@@ -126,7 +127,7 @@ class Run:
             model=model,
             optimizer=optimizer,
             samples=corpus.training,
-            order=Order(spec.seed, len(corpus.training)),
+            order=Order(spec.seed, len(corpus.training), corpus.training.block),
             spec=spec,
             checkpoint=self._settings.checkpoint,
             total_steps=total_steps(spec, len(corpus.training)),

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Self
 
+import structlog
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
@@ -17,11 +18,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
 from perdure_api.spec import LoraSpec, Precision, TrainingSpec
-from perdure_data.datasets import Passage
+from perdure_data.datasets import Record
 from perdure_data.models import ModelLayout
-from perdure_trainer.data.tokens import IGNORED, TokenBatch, TokenRow, Windows, tokenize
+from perdure_trainer.data.documents import Documents
+from perdure_trainer.data.encoding import tokenize
+from perdure_trainer.data.rows import Rows, TokenBatch, rows_of
 from perdure_trainer.failures import ConfigError, DataError
+from perdure_trainer.models.abilities import keeps_documents_apart, plain_head
 from perdure_trainer.models.contract import Corpus, ModelFolder, TrainableModel
+from perdure_trainer.models.token_loss import linear_cross_entropy
+
+_log = structlog.get_logger()
 
 _MODULES_SHOWN: Final = 20
 _PERPLEXITY_LIMIT: Final = 1e30
@@ -33,12 +40,13 @@ class CausalLm(TrainableModel):
 
     module: PeftModel
 
-    def __init__(self, module: PeftModel, tokenizer: Any, folder: ModelFolder, sequence_length: int) -> None:
+    def __init__(self, module: PeftModel, tokenizer: Any, folder: ModelFolder, training: TrainingSpec) -> None:
         self.module = module
         self.device = next(module.parameters()).device
         self.fingerprints = {"model": folder.fingerprint, "tokenizer": _fingerprint(tokenizer)}
         self._tokenizer = tokenizer
-        self._sequence_length = sequence_length
+        self._training = training
+        self._plain_head = plain_head(module.get_base_model())
 
     @classmethod
     def load(cls, folder: ModelFolder, lora: LoraSpec, training: TrainingSpec) -> Self:
@@ -52,32 +60,35 @@ class CausalLm(TrainableModel):
         base.config.use_cache = False
         _check_sequence_length(base, training.sequence_length)
         _check_vocabulary(base, tokenizer)
-        return cls(_adapted(base.to(device), lora, training.seed), tokenizer, folder, training.sequence_length)
+        base.to(device)
+        if training.packing and not keeps_documents_apart(base):
+            raise ConfigError(
+                f"documents that are packed into one row would see each other in a {type(base).__name__}; set "
+                "training.packing to false"
+            )
+        return cls(_adapted(base, lora, training.seed), tokenizer, folder, training)
 
-    def corpus(self, training: Iterable[Passage], held_out: Iterable[Passage] | float) -> Corpus:
+    def corpus(self, training: Iterable[Record], held_out: Iterable[Record] | float, scratch: Path) -> Corpus:
         """See the contract."""
-        row = self._tokenize(training)
+        documents = self._tokenize(training, scratch / "training")
         if isinstance(held_out, float | int):
-            kept, rest = row.split(held_out)
+            kept, rest = documents.split(held_out)
         else:
-            kept, rest = row, self._tokenize(held_out)
-        for part, what in ((kept, "to train on"), (rest, "to hold out")):
-            if len(part.tokens) < 2:  # noqa: PLR2004 - one to read, one to predict
-                raise DataError(
-                    f"the dataset has {len(part.tokens)} tokens {what} ({len(row.tokens)} in all); at least 2 are "
-                    "needed. Use more data, or give dataset.evalUri"
-                )
-        return Corpus(Windows(kept, self._sequence_length), Windows(rest, self._sequence_length))
+            kept, rest = documents, self._tokenize(held_out, scratch / "held-out")
+        return Corpus(self._rows(kept, "to train on"), self._rows(rest, "to hold out"))
 
     def loss(self, batch: TokenBatch) -> Tensor:
         """See the contract.
 
-        Padding stands behind the text and no token looks ahead, so no attention mask is needed.
+        Padding stands behind the text and no token looks ahead, so no attention mask is needed for it.
         """
-        logits = self.module(input_ids=batch.inputs, use_cache=False).logits
-        return nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
+        where = {"position_ids": batch.positions} if self._training.packing else {}
+        if self._plain_head:
+            body, head = self._plain_head
+            hidden = body(input_ids=batch.tokens, use_cache=False, **where).last_hidden_state
+            return linear_cross_entropy(hidden.flatten(0, 1)[batch.places], head, batch.targets)
+        logits = self.module(input_ids=batch.tokens, use_cache=False, **where).logits
+        return nn.functional.cross_entropy(logits.flatten(0, 1)[batch.places].float(), batch.targets, reduction="sum")
 
     def without_adapter(self) -> AbstractContextManager[None]:
         """See the contract."""
@@ -97,12 +108,30 @@ class CausalLm(TrainableModel):
         # "auto" would ask the hub whether the vocabulary has grown; the embeddings are frozen here.
         self.module.save_pretrained(str(folder), save_embedding_layers=False)
 
-    def _tokenize(self, passages: Iterable[Passage]) -> TokenRow:
-        def encode(texts: list[str]) -> list[list[int]]:
-            encoded: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
-            return encoded
+    def _tokenize(self, records: Iterable[Record], folder: Path) -> Documents:
+        tokenized = tokenize(records, self._tokenizer, self._training.sequence_length, folder)
+        census = tokenized.census
+        if census.truncated or census.dropped:
+            _log.warning(
+                "samples_cut",
+                documents=census.documents,
+                truncated=census.truncated,
+                dropped_without_labels=census.dropped,
+                sequence_length=self._training.sequence_length,
+            )
+        return tokenized.documents
 
-        return tokenize(passages, encode, self._tokenizer.eos_token_id)
+    def _rows(self, documents: Documents, what: str) -> Rows:
+        training = self._training
+        rows = rows_of(
+            documents, training.sequence_length, training.batch_size, training.seed, packing=training.packing
+        )
+        if len(rows) == 0:
+            raise DataError(
+                f"the dataset has {len(documents.ends)} documents with {len(documents.stored)} tokens {what}; at least "
+                "2 tokens of a document, of which one is learnt, are needed. Use more data, or give dataset.evalUri"
+            )
+        return rows
 
 
 def _source(folder: ModelFolder) -> dict[str, str]:
@@ -156,6 +185,7 @@ def _adapted(base: Any, lora: LoraSpec, seed: int) -> PeftModel:
         lora_alpha=int(lora.alpha) if lora.alpha.is_integer() else lora.alpha,  # type: ignore[arg-type] # any number
         lora_dropout=lora.dropout,
         target_modules=sorted({_last_name(name) for name in chosen}),
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in chosen.values()),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(base, config)

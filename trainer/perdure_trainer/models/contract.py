@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from perdure_api.spec import LoraSpec, TrainingSpec
-from perdure_data.datasets import Passage
+from perdure_data.datasets import Record
 from perdure_data.models import ModelReport
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ class Batch(Protocol):
 
 class Samples(Protocol):
     """What can be trained on or evaluated, by number."""
+
+    @property
+    def block(self) -> int:
+        """How many neighbours are best trained on together; 1 where that makes no difference."""
 
     def __len__(self) -> int: ...
 
@@ -79,8 +83,10 @@ class TrainableModel(ABC):
         """
 
     @abstractmethod
-    def corpus(self, training: Iterable[Passage], held_out: Iterable[Passage] | float) -> Corpus:
+    def corpus(self, training: Iterable[Record], held_out: Iterable[Record] | float, scratch: Path) -> Corpus:
         """The samples of a dataset; with a number, that share of it is held out.
+
+        What does not fit into memory goes into the scratch folder.
 
         Raises:
             DataError: too little to train on, or to hold out.
