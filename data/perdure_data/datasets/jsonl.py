@@ -76,11 +76,18 @@ def _object_of(where: str, content: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise DatasetBroken(f"{where}: {not_utf8(error.object[error.start], error.start)}") from error
     except (ValueError, RecursionError) as error:
-        nul = b"\0" in content
-        problem = "a NUL byte, so this is binary data" if nul else f"no JSON ({error})"
+        problem = _problem(content, error)
         raise DatasetBroken(
             f"{where}: {problem}, found {shown(content.decode(errors='replace'))}; each line must be one JSON object"
         ) from error
     if not isinstance(found, dict):
         raise DatasetBroken(f'{where}: {shown_value(found)}; each line must be one JSON object such as {{"text": "…"}}')
     return found
+
+
+def _problem(content: bytes, error: Exception) -> str:
+    if b"\0" in content:
+        return "a NUL byte, so this is binary data"
+    if content.strip() in {b"[", b"{"}:
+        return "the beginning of JSON over several lines (jq -c rewrites it)"
+    return f"no JSON ({error})"

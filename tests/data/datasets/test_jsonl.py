@@ -84,6 +84,7 @@ def test_blank_lines_are_skipped_but_counted() -> None:
         pytest.param(b'{"text": "a\xff"}', "byte 11 (0xff) is no valid UTF-8", id="utf-8"),
         pytest.param(b"\0\0\0", "a NUL byte, so this is binary data", id="binary"),
         pytest.param(b"[" * 100_000, "no JSON (", id="deep"),
+        pytest.param(b"[\n{}\n]", "the beginning of JSON over several lines (jq -c rewrites it), found [", id="array"),
         pytest.param(b'["a"]', 'a list (["a"]); each line must be one JSON object', id="no object"),
     ],
 )
