@@ -40,10 +40,6 @@ class DatasetReader:
             self._digests.append(hashlib.sha256())
             yield from self._records_of(file, parser)
 
-    def passages(self) -> Iterator[Passage]:
-        """The records of a dataset that holds nothing but passages."""
-        yield from (record for record in self.records() if isinstance(record, Passage))
-
     @property
     def fingerprint(self) -> str:
         """`sha256:…` of what was read; of the whole dataset once `records` has come to its end.
