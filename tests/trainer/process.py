@@ -24,6 +24,7 @@ from perdure_trainer import loop, schedule
 from perdure_trainer.checkpoints.manifest import Manifest
 from perdure_trainer.checkpoints.repository import Repository
 from perdure_trainer.checkpoints.writer import CheckpointWriter
+from perdure_trainer.data.cache import Keeper
 from perdure_trainer.main import main
 from perdure_trainer.state import Snapshot
 from perdure_trainer.stopping import StopSignal
@@ -163,6 +164,14 @@ def _plant(fault: Fault, own_folder: Path) -> None:
 
     # A dozen steps of a tiny model take less time than one save: only so is it known which saves were done by when.
     CheckpointWriter.submit = submit_and_wait  # type: ignore[method-assign] # see above
+
+    keep = Keeper.keep
+
+    def keep_and_wait(self: Keeper, key: str, source: Path, dataset_fingerprint: str) -> None:
+        keep(self, key, source, dataset_fingerprint)
+        self.wait()
+
+    Keeper.keep = keep_and_wait  # type: ignore[method-assign] # for the same reason
 
     def install_and_tell(self: StopSignal) -> None:
         install(self)

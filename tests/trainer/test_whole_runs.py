@@ -121,6 +121,32 @@ def test_a_broken_newest_checkpoint_is_passed_over(attempts: Attempts, undisturb
     assert adapter_of(Stores(), attempts.run_uri, 2) == undisturbed
 
 
+def test_the_next_attempt_reads_tokens_and_not_the_dataset(anywhere: Attempts, undisturbed: bytes) -> None:
+    first = anywhere.run(at_step=7)
+    assert first.exit_code == -9
+    second = anywhere.run()
+    assert second.exit_code == ExitCode.OK, second.log
+    assert ("tokens_reused" in first.log, "tokens_reused" in second.log) == (False, True)
+    assert adapter_of(Stores(), anywhere.run_uri, 2) == undisturbed
+
+
+def test_tokens_that_are_not_what_was_written_are_made_anew(attempts: Attempts, undisturbed: bytes) -> None:
+    assert attempts.run(at_step=7).exit_code == -9
+    (tokens,) = Path(attempts.run_uri.removeprefix("file://")).glob("tokens/*/tokens.i32-00000")
+    content = bytearray(tokens.read_bytes())
+    content[40] ^= 1
+    tokens.write_bytes(content)
+    ended = attempts.run()
+    assert ended.exit_code == ExitCode.OK, ended.log
+    assert "token_cache_broken" in ended.log
+    assert adapter_of(Stores(), attempts.run_uri, 2) == undisturbed
+
+
+def test_a_finished_run_leaves_no_tokens_behind(attempts: Attempts) -> None:
+    assert attempts.run().exit_code == ExitCode.OK
+    assert not [path for path in Path(attempts.run_uri.removeprefix("file://")).rglob("tokens/**/*") if path.is_file()]
+
+
 def test_a_run_whose_checkpoints_are_all_broken_begins_anew(attempts: Attempts, undisturbed: bytes) -> None:
     assert attempts.run(at_step=10).exit_code == -9
     for manifest in Path(attempts.run_uri.removeprefix("file://")).glob("attempts/1/checkpoints/step-*/manifest.json"):

@@ -64,7 +64,10 @@ class ToyModel(TrainableModel):
     def load(cls, folder: ModelFolder, lora: LoraSpec, training: TrainingSpec) -> Self:
         raise NotImplementedError
 
-    def corpus(self, training: Iterable[Record], held_out: Iterable[Record] | float, scratch: Path) -> Corpus:
+    def prepare(self, records: Iterable[Record], folder: Path) -> None:
+        raise NotImplementedError
+
+    def corpus(self, training: Path, held_out: Path | float) -> Corpus:
         raise NotImplementedError
 
     def without_dropout(self) -> None:

@@ -13,12 +13,12 @@ import torch
 from perdure_api.conditions import Reason
 from perdure_api.pod import TerminationMessage
 from perdure_api.progress import NOTICE_LIMIT_CHARACTERS, Command, Notice, NoticeReason
-from perdure_data.datasets import DatasetReader, Source
 from perdure_trainer import state
 from perdure_trainer.checkpoints.repository import Committed, Repository
 from perdure_trainer.checkpoints.writer import CheckpointWriter
 from perdure_trainer.console import ProgressLine
 from perdure_trainer.data.order import Order
+from perdure_trainer.dataset import DatasetPreparation
 from perdure_trainer.evaluation import Evaluation, evaluate
 from perdure_trainer.loop import StepReport, Training, Wishes
 from perdure_trainer.model_files import fetch_model
@@ -49,6 +49,7 @@ class Run:
         self._stores = stores
         self._stop = stop
         self._patience = patience
+        self._preparation = DatasetPreparation(settings, stores, patience)
         self._wishes = Wishes()
         self._line = ProgressLine()
         self._reporter = ProgressReporter(settings.progress, self._on_command) if settings.progress else None
@@ -64,8 +65,9 @@ class Run:
             Exception: everything that `failure_of` knows.
         """
         model = self._load_model()
-        corpus, fingerprints = self._read_dataset(model)
-        fingerprints |= {**model.fingerprints, "config": self._settings.recipe_fingerprint}
+        dataset = self._preparation.prepare(model)
+        corpus = dataset.corpus
+        fingerprints = {**dataset.fingerprints, **model.fingerprints, "config": self._settings.recipe_fingerprint}
         with self._stop.deferred():
             position = self._train(model, corpus, fingerprints)
             base, adapted = self._evaluate(model, corpus)
@@ -96,21 +98,6 @@ class Run:
         parameters = sum(parameter.numel() for _, parameter in state.trainable(model.module))
         _log.info("model_loaded", uri=uri, device=str(model.device), trainable_parameters=parameters)
         return model
-
-    def _read_dataset(self, model: TrainableModel) -> tuple[Corpus, dict[str, str]]:
-        spec = self._settings.dataset
-        training = DatasetReader(self._stores, Source.training(spec))
-        source = Source.held_out(spec)
-        held_out = DatasetReader(self._stores, source) if source else None
-
-        def read() -> Corpus:
-            records = held_out.records() if held_out else spec.eval_fraction
-            return model.corpus(training.records(), records, self._settings.scratch / "tokens")
-
-        corpus = self._patience.call(read)
-        _log.info("dataset_read", uri=spec.uri, sequences=len(corpus.training), held_out=len(corpus.held_out))
-        held_out_fingerprint = {"held_out": held_out.fingerprint} if held_out else {}
-        return corpus, {"dataset": training.fingerprint, **held_out_fingerprint}
 
     def _train(self, model: TrainableModel, corpus: Corpus, fingerprints: dict[str, str]) -> Position:
         spec = self._settings.training
@@ -193,6 +180,7 @@ class Run:
         self._patience.call(Repository(stores, settings, fingerprints).refuse_if_fenced)
         document = result_document(settings, position, fingerprints, adapted, base)
         self._patience.call(lambda: write_result(stores, settings, document))
+        self._preparation.forget()
         _log.info("result_written", uri=str(result_uri(settings)), metrics=document.metrics)
 
     def _on_step(self, report: StepReport) -> None:

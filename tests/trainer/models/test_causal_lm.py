@@ -201,7 +201,8 @@ def loaded(folder: Path, *targets: str, **training: Any) -> CausalLm:
 
 def mean_loss(model: CausalLm, folder: Path) -> tuple[float, int]:
     records = [Completion(f"{text[:9]}", text[9:]) for text in tiny.documents(20)]
-    rows = model.corpus(records, records[:1], folder).training
+    model.prepare(records, folder)
+    rows = model.corpus(folder, folder).training
     batches = [rows.batch([number]) for number in range(len(rows))]
     model.module.eval()
     with torch.no_grad():
@@ -226,6 +227,7 @@ def test_a_model_that_cannot_pack_is_refused_unless_packing_is_off(tmp_path: Pat
 def test_what_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
     model = loaded(saved(seeded(llama), tmp_path / "model"))
     passages = [Passage(text, ends_document=True) for text in tiny.documents(50)]
-    corpus = model.corpus(passages, 0.2, tmp_path / "data")
+    model.prepare(passages, tmp_path / "data")
+    corpus = model.corpus(tmp_path / "data", 0.2)
     kept, held_out = (part.batch(range(len(part))).labels for part in (corpus.training, corpus.held_out))
     assert 0.1 < held_out / (kept + held_out) < 0.3

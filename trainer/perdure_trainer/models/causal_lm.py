@@ -68,13 +68,25 @@ class CausalLm(TrainableModel):
             )
         return cls(_adapted(base, lora, training.seed), tokenizer, folder, training)
 
-    def corpus(self, training: Iterable[Record], held_out: Iterable[Record] | float, scratch: Path) -> Corpus:
+    def prepare(self, records: Iterable[Record], folder: Path) -> None:
         """See the contract."""
-        documents = self._tokenize(training, scratch / "training")
-        if isinstance(held_out, float | int):
-            kept, rest = documents.split(held_out)
+        census = tokenize(records, self._tokenizer, self._training.sequence_length, folder).census
+        if census.truncated or census.dropped:
+            _log.warning(
+                "samples_cut",
+                documents=census.documents,
+                truncated=census.truncated,
+                dropped_without_labels=census.dropped,
+                sequence_length=self._training.sequence_length,
+            )
+
+    def corpus(self, training: Path, held_out: Path | float) -> Corpus:
+        """See the contract."""
+        documents = Documents.in_folder(training)
+        if isinstance(held_out, Path):
+            kept, rest = documents, Documents.in_folder(held_out)
         else:
-            kept, rest = documents, self._tokenize(held_out, scratch / "held-out")
+            kept, rest = documents.split(held_out)
         return Corpus(self._rows(kept, "to train on"), self._rows(rest, "to hold out"))
 
     def loss(self, batch: TokenBatch) -> Tensor:
@@ -107,19 +119,6 @@ class CausalLm(TrainableModel):
         self.module.peft_config["default"].base_model_name_or_path = base_uri
         # "auto" would ask the hub whether the vocabulary has grown; the embeddings are frozen here.
         self.module.save_pretrained(str(folder), save_embedding_layers=False)
-
-    def _tokenize(self, records: Iterable[Record], folder: Path) -> Documents:
-        tokenized = tokenize(records, self._tokenizer, self._training.sequence_length, folder)
-        census = tokenized.census
-        if census.truncated or census.dropped:
-            _log.warning(
-                "samples_cut",
-                documents=census.documents,
-                truncated=census.truncated,
-                dropped_without_labels=census.dropped,
-                sequence_length=self._training.sequence_length,
-            )
-        return tokenized.documents
 
     def _rows(self, documents: Documents, what: str) -> Rows:
         training = self._training

@@ -83,10 +83,15 @@ class TrainableModel(ABC):
         """
 
     @abstractmethod
-    def corpus(self, training: Iterable[Record], held_out: Iterable[Record] | float, scratch: Path) -> Corpus:
-        """The samples of a dataset; with a number, that share of it is held out.
+    def prepare(self, records: Iterable[Record], folder: Path) -> None:
+        """Writes what `corpus` needs of a dataset into a folder, whatever is there, while reading it.
 
-        What does not fit into memory goes into the scratch folder.
+        The files depend on nothing but the records, the fingerprints and the spec: later attempts may get copies.
+        """
+
+    @abstractmethod
+    def corpus(self, training: Path, held_out: Path | float) -> Corpus:
+        """The samples of datasets that were prepared; with a number, that share of the first is held out.
 
         Raises:
             DataError: too little to train on, or to hold out.
