@@ -111,10 +111,14 @@ class ResultDocument(TolerantModel):
     step: int
     adapter_uri: str | None = Field(default=None, max_length=2048)
     metrics: Metrics = {}
-    """After training. The built-in trainer gives `eval_loss`, `perplexity`, `train_loss`, `tokens`, …"""
+    """After training. The built-in trainer gives `eval_loss`, `train_loss`, `tokens`, …, and of a language model
+    `perplexity`, `token_accuracy` and, where data are questions with answers, `exact_match`."""
     base_metrics: Metrics = {}
     """The same measures of the base model, before training."""
     eval_samples: int | None = None
+    """How many held-out samples both were measured on."""
+    eval_counts: dict[str, int] = {}
+    """What was counted in these samples: `tokens`, `answers`, …"""
     fingerprints: dict[str, str] = {}
     """SHA-256 of what went in: `dataset`, `model`, `config`, `tokenizer`."""
 

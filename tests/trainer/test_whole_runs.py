@@ -19,6 +19,7 @@ from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
 from tests.trainer import process
 from tests.trainer.conftest import Attempts, Tiny, spec
+from tests.trainer.tiny import WORDS
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +68,8 @@ def test_training_lowers_the_held_out_loss_and_says_so(anywhere: Attempts, store
     result = result_of(stores, anywhere.run_uri, 1)
     assert result.metrics["eval_loss"] < 0.95 * result.base_metrics["eval_loss"]
     assert result.metrics["perplexity"] == pytest.approx(math.exp(result.metrics["eval_loss"]))
+    assert result.metrics["token_accuracy"] > result.base_metrics["token_accuracy"]
+    assert result.eval_counts["tokens"] > (result.eval_samples or 0) > 0
     assert (result.job_uid, result.attempt, result.step) == ("uid-1", 1, 60)
     assert result.fingerprints.keys() == {"dataset", "model", "tokenizer", "config"}
     words = ended.last_words
@@ -75,6 +78,24 @@ def test_training_lowers_the_held_out_loss_and_says_so(anywhere: Attempts, store
     assert words.checkpoint is not None
     assert words.checkpoint.step == 60
     assert re.fullmatch(r"finished after 60 steps: held-out loss \d\.\d+ before, \d\.\d+ after", words.message)
+
+
+def test_answers_that_the_adapted_model_gives_exactly_are_counted(
+    attempts: Attempts, tmp_path: Path, stores: Stores
+) -> None:
+    lines = [{"prompt": f"{first} {second} ", "completion": second} for first in WORDS for second in WORDS]
+    (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    attempts.spec["dataset"] |= {
+        "uri": f"file://{tmp_path / 'answers.jsonl'}",
+        "evalUri": f"file://{tmp_path / 'answers.jsonl'}",
+    }
+    attempts.spec["training"] |= {"maxSteps": 40}
+    ended = attempts.run()
+    assert ended.exit_code == ExitCode.OK, ended.log
+    result = result_of(stores, attempts.run_uri, 1)
+    assert result.base_metrics["exact_match"] <= result.metrics["exact_match"] <= result.metrics["token_accuracy"]
+    assert 0 < result.eval_counts["answers"] <= len(lines)
+    assert result.fingerprints["held_out"] == result.fingerprints["dataset"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from perdure_api.spec import LoraSpec, TrainingSpec
 from perdure_data.datasets import Record
-from perdure_trainer.models.contract import Corpus, ModelFolder, TrainableModel
+from perdure_trainer.models.contract import Corpus, Measured, ModelFolder, TrainableModel
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,11 @@ class ToyModel(TrainableModel):
     def without_adapter(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def metrics(self, mean_loss: float) -> dict[str, float]:
-        return {"eval_loss": mean_loss}
+    def measure(self, batch: Points) -> Mapping[str, float]:
+        return {"loss": self.loss(batch).item(), "points": batch.labels}
+
+    def measured(self, sums: Mapping[str, float]) -> Measured:
+        return Measured({"eval_loss": sums["loss"] / sums["points"]}, {"points": int(sums["points"])})
 
     def save_adapter(self, folder: Path, base_uri: str) -> None:
         raise NotImplementedError

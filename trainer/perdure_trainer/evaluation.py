@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -20,12 +21,13 @@ class Evaluation:
     """A measurement."""
 
     metrics: dict[str, float]
+    counts: dict[str, int]
+    """What the metrics are means over, by the model's own names."""
     samples: int
-    labels: int
 
 
 def evaluate(model: TrainableModel, samples: Samples, batch_size: int, stop: StopSignal) -> Evaluation:
-    """The mean loss over held-out samples, each label weighing the same, and what follows from it.
+    """What the model's own measures say over held-out samples.
 
     Of more than SAMPLES_LIMIT samples, that many are taken at even distances: always the same ones.
 
@@ -35,17 +37,18 @@ def evaluate(model: TrainableModel, samples: Samples, batch_size: int, stop: Sto
     chosen = spread(len(samples), SAMPLES_LIMIT)
     was_training = model.module.training
     model.module.eval()
-    total, labels = 0.0, 0
+    sums: defaultdict[str, float] = defaultdict(float)
     try:
         with torch.no_grad():
             for start in range(0, len(chosen), batch_size):
                 stop.raise_if_requested()
                 batch = samples.batch(chosen[start : start + batch_size])
-                total += model.loss(batch.to(model.device)).item()
-                labels += batch.labels
+                for name, value in model.measure(batch.to(model.device)).items():
+                    sums[name] += value
     finally:
         model.module.train(was_training)
-    return Evaluation(model.metrics(total / labels), len(chosen), labels)
+    measured = model.measured(sums)
+    return Evaluation(measured.metrics, measured.counts, len(chosen))
 
 
 def spread(count: int, limit: int) -> list[int]:

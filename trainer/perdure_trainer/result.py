@@ -37,6 +37,7 @@ def result_document(
         },
         base_metrics=base.metrics,
         eval_samples=adapted.samples,
+        eval_counts=adapted.counts,
         fingerprints=fingerprints,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Self
@@ -25,8 +25,9 @@ from perdure_trainer.data.encoding import tokenize
 from perdure_trainer.data.rows import Rows, TokenBatch, rows_of
 from perdure_trainer.failures import ConfigError, DataError
 from perdure_trainer.models.abilities import keeps_documents_apart, plain_head
-from perdure_trainer.models.contract import Corpus, ModelFolder, TrainableModel
-from perdure_trainer.models.token_loss import linear_cross_entropy
+from perdure_trainer.models.answers import exact_answers
+from perdure_trainer.models.contract import Corpus, Measured, ModelFolder, TrainableModel
+from perdure_trainer.models.token_loss import linear_cross_entropy, linear_scores, scores
 
 _log = structlog.get_logger()
 
@@ -94,31 +95,64 @@ class CausalLm(TrainableModel):
 
         Padding stands behind the text and no token looks ahead, so no attention mask is needed for it.
         """
-        where = {"position_ids": batch.positions} if self._training.packing else {}
         if self._plain_head:
             body, head = self._plain_head
-            hidden = body(input_ids=batch.tokens, use_cache=False, **where).last_hidden_state
-            return linear_cross_entropy(hidden.flatten(0, 1)[batch.places], head, batch.targets)
-        logits = self.module(input_ids=batch.tokens, use_cache=False, **where).logits
-        return nn.functional.cross_entropy(logits.flatten(0, 1)[batch.places].float(), batch.targets, reduction="sum")
+            return linear_cross_entropy(self._hidden(body, batch), head, batch.targets)
+        return nn.functional.cross_entropy(self._logits(batch).float(), batch.targets, reduction="sum")
+
+    def measure(self, batch: TokenBatch) -> Mapping[str, float]:
+        """See the contract."""
+        if self._plain_head:
+            body, head = self._plain_head
+            losses, hits = linear_scores(self._hidden(body, batch), head, batch.targets)
+        else:
+            losses, hits = scores(self._logits(batch), batch.targets)
+        answers, exact = exact_answers(batch, hits)
+        return {
+            "loss": losses.sum().item(),
+            "tokens": batch.labels,
+            "correct": hits.sum().item(),
+            "answers": answers,
+            "exact": exact,
+        }
+
+    def measured(self, sums: Mapping[str, float]) -> Measured:
+        """See the contract."""
+        mean_loss = sums["loss"] / sums["tokens"]
+        metrics = {
+            "eval_loss": mean_loss,
+            "perplexity": min(_PERPLEXITY_LIMIT, math.exp(min(mean_loss, math.log(_PERPLEXITY_LIMIT)))),
+            "token_accuracy": sums["correct"] / sums["tokens"],
+        }
+        counts = {"tokens": int(sums["tokens"])}
+        if sums["answers"]:
+            metrics["exact_match"] = sums["exact"] / sums["answers"]
+            counts["answers"] = int(sums["answers"])
+        return Measured(metrics, counts)
 
     def without_adapter(self) -> AbstractContextManager[None]:
         """See the contract."""
         context: AbstractContextManager[None] = self.module.disable_adapter()
         return context
 
-    def metrics(self, mean_loss: float) -> dict[str, float]:
-        """See the contract."""
-        return {
-            "eval_loss": mean_loss,
-            "perplexity": min(_PERPLEXITY_LIMIT, math.exp(min(mean_loss, math.log(_PERPLEXITY_LIMIT)))),
-        }
-
     def save_adapter(self, folder: Path, base_uri: str) -> None:
         """See the contract."""
         self.module.peft_config["default"].base_model_name_or_path = base_uri
         # "auto" would ask the hub whether the vocabulary has grown; the embeddings are frozen here.
         self.module.save_pretrained(str(folder), save_embedding_layers=False)
+
+    def _hidden(self, body: Any, batch: TokenBatch) -> Tensor:
+        """What a plain head reads, labels x width."""
+        hidden: Tensor = body(input_ids=batch.tokens, use_cache=False, **self._where(batch)).last_hidden_state
+        return hidden.flatten(0, 1)[batch.places]
+
+    def _logits(self, batch: TokenBatch) -> Tensor:
+        """Labels x vocabulary."""
+        logits: Tensor = self.module(input_ids=batch.tokens, use_cache=False, **self._where(batch)).logits
+        return logits.flatten(0, 1)[batch.places]
+
+    def _where(self, batch: TokenBatch) -> dict[str, Tensor]:
+        return {"position_ids": batch.positions} if self._training.packing else {}
 
     def _rows(self, documents: Documents, what: str) -> Rows:
         training = self._training

@@ -7,7 +7,7 @@ checkpoints, the evaluation and the result never look inside.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,16 @@ class Corpus:
     held_out: Samples
 
 
+@dataclass(frozen=True)
+class Measured:
+    """How good a model is, in the words of its kind."""
+
+    metrics: dict[str, float]
+    """`eval_loss`, and what else people know for this kind of model."""
+    counts: dict[str, int]
+    """What each of them is a mean over: how many tokens, answers, …"""
+
+
 class TrainableModel(ABC):
     """A base model with an adapter on it."""
 
@@ -106,8 +116,12 @@ class TrainableModel(ABC):
         """Inside, the model is the base model again."""
 
     @abstractmethod
-    def metrics(self, mean_loss: float) -> dict[str, float]:
-        """What a mean held-out loss amounts to in the metrics that people know for this kind of model."""
+    def measure(self, batch: Any) -> Mapping[str, float]:
+        """Sums over a held-out batch, from which `measured` makes metrics; called without gradients or dropout."""
+
+    @abstractmethod
+    def measured(self, sums: Mapping[str, float]) -> Measured:
+        """What the sums over all held-out batches amount to."""
 
     @abstractmethod
     def save_adapter(self, folder: Path, base_uri: str) -> None:

@@ -23,6 +23,26 @@ def linear_cross_entropy(hidden: Tensor, head: nn.Linear, targets: Tensor) -> Te
     return loss
 
 
+def scores(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The cross entropy of each target (float32), and whether it is the most likely token."""
+    return nn.functional.cross_entropy(logits.float(), targets, reduction="none"), logits.argmax(1) == targets
+
+
+def linear_scores(hidden: Tensor, head: nn.Linear, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """`scores` behind an output layer, without all logits at once."""
+    at_a_time = _labels_at_a_time(head.weight)
+    parts = [
+        scores(head(some), wanted)
+        for some, wanted in zip(hidden.split(at_a_time), targets.split(at_a_time), strict=True)
+    ]
+    losses, hits = zip(*parts, strict=True)
+    return torch.cat(losses), torch.cat(hits)
+
+
+def _labels_at_a_time(weight: Tensor) -> int:
+    return max(1, _LOGITS_AT_A_TIME // len(weight))
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     """Finds the gradient together with the loss: each part of the logits is needed once and then forgotten."""
 
@@ -30,7 +50,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.float32)
         gradient = torch.empty_like(hidden) if hidden.requires_grad else None
-        at_a_time = max(1, _LOGITS_AT_A_TIME // len(weight))
+        at_a_time = _labels_at_a_time(weight)
         for start in range(0, len(hidden), at_a_time):
             part = slice(start, start + at_a_time)
             logits = nn.functional.linear(hidden[part], weight, bias).float()
