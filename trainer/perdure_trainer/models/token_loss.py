@@ -32,8 +32,8 @@ def linear_scores(hidden: Tensor, head: nn.Linear, targets: Tensor) -> tuple[Ten
     """`scores` behind an output layer, without all logits at once."""
     at_a_time = _labels_at_a_time(head.weight)
     parts = [
-        scores(head(some), wanted)
-        for some, wanted in zip(hidden.split(at_a_time), targets.split(at_a_time), strict=True)
+        scores(head(hidden[start : start + at_a_time]), targets[start : start + at_a_time])
+        for start in range(0, len(hidden), at_a_time)
     ]
     losses, hits = zip(*parts, strict=True)
     return torch.cat(losses), torch.cat(hits)
