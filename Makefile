@@ -36,7 +36,7 @@ check: $(VENV)/.ready ## Style, types, structure, chart, Dockerfiles, generated 
 
 .PHONY: unit
 unit: $(VENV)/.ready ## Tests that need no cluster: under a minute
-	@$(VENV)/bin/pytest -q -m "not cluster and not slow"
+	@$(VENV)/bin/pytest -q -m "not cluster and not slow" --numprocesses auto --dist loadfile
 
 .PHONY: test-cluster
 test-cluster: install ## Everything else, on the development cluster

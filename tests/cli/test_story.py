@@ -129,7 +129,7 @@ def test_the_story_says(document: dict[str, Any], line: str) -> None:
 NO_ADVICE = {
     Reason.ACCEPTED, Reason.DATASET_CHECKED, Reason.NOT_CHECKED, Reason.PENDING, Reason.CHECKING, Reason.STARTING,
     Reason.POD_RUNNING, Reason.RETRYING, Reason.FINISHED, Reason.COMPLETED, Reason.FAILED,
-    Reason.DISRUPTED, Reason.JOB_DELETED, Reason.FENCED,
+    Reason.DISRUPTED, Reason.JOB_DELETED, Reason.FENCED, Reason.CHECKPOINT_BROKEN, Reason.CHECKPOINT_NOT_SAVED,
 }  # fmt: skip
 """What goes on by itself, or says nothing that a person could act on."""
 

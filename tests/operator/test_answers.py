@@ -60,7 +60,11 @@ def test_an_answer_says_this_and_speaks_of_the_newest_generation(
     assert TrainingJobStatus.from_wire(document)
 
 
-@pytest.mark.parametrize("standing", set(Standing) - {Standing.MISSING, Standing.RUNNING}, ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "standing",
+    [each for each in Standing if each not in {Standing.MISSING, Standing.RUNNING}],
+    ids=lambda each: each.name,
+)
 def test_a_lost_job_says_what_became_of_its_workflow_and_what_to_do(standing: Standing) -> None:
     message = answers.lost(RUNNING, standing, NOW)["message"]
 

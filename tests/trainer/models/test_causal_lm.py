@@ -37,6 +37,8 @@ from perdure_trainer.models.causal_lm import CausalLm
 from perdure_trainer.models.token_loss import linear_cross_entropy
 from tests.trainer import tiny
 
+pytestmark = pytest.mark.slow
+
 # peft asks transformers by a name that has become an alias.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
