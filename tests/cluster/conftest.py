@@ -12,6 +12,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,11 +165,11 @@ def jobs(system: Kubectl, base_image: str, store_secret: dict[str, str]) -> Iter
     kubectl("delete", "namespace", kubectl.namespace, "--wait=false")
 
 
-@pytest.fixture(scope="session")
-def stores(system: Kubectl, store_secret: dict[str, str]) -> Iterator[Stores]:
-    """The installed object store, reached by its cluster address."""
+@contextmanager
+def installed_store(system: Kubectl, secret: dict[str, str]) -> Iterator[Stores]:
+    """The installed object store, at the cluster address that it has now: an installation gets a new one."""
     service = system.json("get", "service", "perdure-seaweedfs")["spec"]
-    environment = {name: base64.b64decode(value).decode() for name, value in store_secret.items()}
+    environment = {name: base64.b64decode(value).decode() for name, value in secret.items()}
     environment |= {"AWS_ENDPOINT_URL": f"http://{service['clusterIP']}:8333", "AWS_REGION": "us-east-1"}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
@@ -176,15 +177,22 @@ def stores(system: Kubectl, store_secret: dict[str, str]) -> Iterator[Stores]:
         yield Stores()
 
 
+@pytest.fixture
+def stores(system: Kubectl, store_secret: dict[str, str]) -> Iterator[Stores]:
+    with installed_store(system, store_secret) as stores:
+        yield stores
+
+
 @pytest.fixture(scope="session")
-def tiny_inputs(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Document:
+def tiny_inputs(system: Kubectl, store_secret: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Document:
     """Spec parts of a tiny model and a dataset that it can learn, both in the store."""
     folder = tmp_path_factory.mktemp("inputs")
     tiny.write_model(folder / "model")
     tiny.write_dataset(folder / "train.jsonl")
-    for file in (folder / "model").iterdir():
-        stores.put(parse_uri(f"{BUCKET}/model/{file.name}"), file.read_bytes())
-    stores.put(parse_uri(f"{BUCKET}/train.jsonl"), (folder / "train.jsonl").read_bytes())
+    with installed_store(system, store_secret) as stores:
+        for file in (folder / "model").iterdir():
+            stores.put(parse_uri(f"{BUCKET}/model/{file.name}"), file.read_bytes())
+        stores.put(parse_uri(f"{BUCKET}/train.jsonl"), (folder / "train.jsonl").read_bytes())
     return {
         "model": {"uri": f"{BUCKET}/model"},
         "dataset": {"uri": f"{BUCKET}/train.jsonl"},

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from perdure_api.crd import PLAIN as CRD
 from perdure_api.uri import parse_uri
-from perdure_data.datasets import Source
+from perdure_data.datasets import DatasetBroken, Source
 from perdure_data.datasets.extract import Extract
 from perdure_data.datasets.fields import RecordParser
 from perdure_data.datasets.jsonl import line_records
@@ -32,7 +32,7 @@ from tests.trainer import tiny
 
 SHELL = ("sh", "bash", "shell", "console")
 LANGUAGES = {*SHELL, "yaml", "python", "json", "text"}
-"""`text` is a picture, or what the shell block before it prints."""
+"""`text` is a picture, a refusal of a dataset, or what the shell block before it prints."""
 
 NOT_RUN = {
     "make demo   # a real two-node": "minutes; it is run by hand before a release, and so is what it shows",
@@ -56,6 +56,18 @@ def test_every_record_of_a_dataset_is_one(block: Block) -> None:
     uri = parse_uri("s3://b/train.jsonl")
 
     list(line_records(Extract(uri, [block.text.encode()]), RecordParser(Source(uri))))
+
+
+def test_a_refusal_of_a_dataset_is_shown_as_it_is_said() -> None:
+    shown = [" ".join(block.text.split()) for block in blocks("text") if _is_refusal(block)]
+    uri = parse_uri("s3://perdure/datasets/chat/train/part-3.jsonl.gz")
+    record = {"messages": [{"role": "user", "content": "Who?"}, {"role": "gpt", "content": "Moses."}]}
+    content = b"\n" * 1206 + json.dumps(record).encode()
+
+    with pytest.raises(DatasetBroken) as raised:
+        list(line_records(Extract(uri, [content]), RecordParser(Source(uri))))
+
+    assert shown == [str(raised.value)]
 
 
 def test_every_reason_not_to_run_a_block_belongs_to_one() -> None:
@@ -117,7 +129,8 @@ def test_every_shell_block_works_one_after_another_and_prints_what_is_shown(read
     shown = ""
     for block in blocks(*SHELL, "text"):
         if block.language == "text":
-            assert _is_picture(block) or _begins(block.text.splitlines()) == _begins(shown.splitlines()), block.place
+            if not _is_picture(block) and not _is_refusal(block):
+                assert _begins(block.text.splitlines()) == _begins(shown.splitlines()), block.place
         elif block.text not in typed and not block.text.startswith(tuple(NOT_RUN)):
             shown = typed[block.text] = reader.types(block)
     assert typed
@@ -125,6 +138,10 @@ def test_every_shell_block_works_one_after_another_and_prints_what_is_shown(read
 
 def _is_picture(block: Block) -> bool:
     return any(sign in block.text for sign in "─►")
+
+
+def _is_refusal(block: Block) -> bool:
+    return block.text.startswith("dataset ")
 
 
 def _begins(table: list[str]) -> list[list[str]]:
