@@ -20,6 +20,9 @@ PROGRESS_TOKEN_FILE: Final = f"{PROGRESS_MOUNT}/token"
 PROGRESS_CA_FILE: Final = f"{PROGRESS_MOUNT}/ca.crt"
 PROGRESS_PATH: Final = "/v1/progress"
 
+PROGRESS_FILE: Final = "progress.json"
+"""The newest report, in the same form in which it is told to the receiver; replaced as a whole."""
+
 SCRATCH_MOUNT: Final = "/scratch"
 """An emptyDir that every training container may write: the root file system is read-only for ours."""
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from perdure_api.conditions import ConditionType, Phase, Reason
 from perdure_api.crd import ROOT, custom_resource_definition
 from perdure_api.exit_codes import ExitCode
-from perdure_api.pod import Env
+from perdure_api.pod import PROGRESS_FILE, Env
 
 FOLDER: Final = ROOT / "docs" / "reference"
 _HEADER: Final = "<!-- Made from api/perdure_api by `make generate`. Do not edit. -->\n"
@@ -74,7 +74,16 @@ def pod_page() -> str:
             "\n## Exit codes\n",
             "0 is success. An exit code that is not listed counts as a failure and is tried again.\n",
             *_enum_table(ExitCode),
-            "\n## Last words\n",
+            "\n## Progress\n",
+            (
+                f"Reports go to `{Env.PROGRESS_URL}` as JSON, in the form of Kubeflow's KEP-2779. The built-in trainer "
+                f"also keeps the newest one in a file, `{PROGRESS_FILE}`, which is replaced as a whole each time: read "
+                f"it whenever you like. It lies in the attempt's folder where the output is a mounted volume "
+                f"(`file://`), else in `{Env.SCRATCH}` below `journal/`. Beside it, `tensorboard/` holds an event file "
+                "with loss, learning rate, gradient norm and tokens per second of at most 10,000 steps (some 2 MB), "
+                "and the held-out metrics before and after.\n"
+            ),
+            "## Last words\n",
             (
                 "What the container writes to `/dev/termination-log` (at most 4096 bytes) becomes the message of its "
                 'attempt: plain text, or JSON such as `{"message": "…", "step": 120, "fromStep": 100}`.'

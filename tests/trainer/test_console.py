@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 
+import pytest
 import structlog
 
 from perdure_trainer.console import ProgressLine, configure, progress_line
@@ -33,6 +35,41 @@ def test_a_terminal_shows_one_line_that_stands_still() -> None:
     assert stream.getvalue().count("\r") == 2
 
 
+def test_an_event_does_not_stand_behind_the_line() -> None:
+    stream = Terminal()
+    configure(stream, {})
+    ProgressLine(stream).show(step_report(10), 300)
+    structlog.get_logger().info("checkpoint_committed")
+    line, event = stream.getvalue().rsplit("\r\x1b[2K", 1)
+    assert ("tokens/s" in line, "checkpoint_committed" in event, "tokens/s" in event) == (True, True, False)
+    structlog.reset_defaults()
+
+
+def test_a_narrow_terminal_gets_a_shorter_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    stream = Terminal()
+    ProgressLine(stream).show(step_report(10), 300)
+    assert len(stream.getvalue().removeprefix("\r\x1b[2K")) == 39
+
+
+def test_a_terminal_without_blocks_gets_plain_characters() -> None:
+    buffer = io.BytesIO()
+    stream = io.TextIOWrapper(buffer, encoding="ascii")
+    stream.isatty = lambda: True  # type: ignore[method-assign]
+    ProgressLine(stream).show(step_report(10), 300)
+    assert b"######.................. 10/40" in buffer.getvalue()
+
+
+def test_a_terminal_that_is_gone_does_not_end_training() -> None:
+    class Gone(Terminal):
+        def flush(self) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+    line = ProgressLine(Gone())
+    line.show(step_report(10), 300)
+    assert not line.shown
+
+
 def test_a_pod_gets_no_progress_line() -> None:
     stream = io.StringIO()
     ProgressLine(stream).show(step_report(10), 300)
@@ -43,3 +80,4 @@ def test_the_line_says_how_far_and_how_well() -> None:
     assert progress_line(step_report(10), 305) == (
         "██████░░░░░░░░░░░░░░░░░░ 10/40  loss 2.5000  lr 1.00e-04  123 tokens/s  5:05 left"
     )
+    assert progress_line(step_report(10), 7265).endswith("  2:01:05 left")

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from perdure_api.exit_codes import ExitCode
@@ -96,6 +97,58 @@ def test_answers_that_the_adapted_model_gives_exactly_are_counted(
     assert result.base_metrics["exact_match"] <= result.metrics["exact_match"] <= result.metrics["token_accuracy"]
     assert 0 < result.eval_counts["answers"] <= len(lines)
     assert result.fingerprints["held_out"] == result.fingerprints["dataset"]
+
+
+def test_what_people_look_at_is_beside_the_adapter(anywhere: Attempts, stores: Stores) -> None:
+    ended = anywhere.run()
+    assert ended.exit_code == ExitCode.OK, ended.log
+    attempt = parse_uri(anywhere.run_uri).child("attempts", "1")
+    card = stores.read(attempt.child("adapter", "README.md"), limit_bytes=MEBIBYTE).decode()
+    assert result_of(stores, anywhere.run_uri, 1).fingerprints["dataset"] in card
+    assert "](loss.png)" in card
+    assert stores.read(attempt.child("adapter", "loss.png"), limit_bytes=MEBIBYTE).startswith(b"\x89PNG")
+    events, _ = stores.children(attempt.child("tensorboard"))
+    assert [info.size_bytes > 12 * 100 for info in events] == [True]
+
+
+def test_a_disk_without_room_for_pictures_costs_them_and_nothing_else(attempts: Attempts, undisturbed: bytes) -> None:
+    attempt = Path(attempts.run_uri.removeprefix("file://")) / "attempts/1"
+    attempt.mkdir(parents=True)
+    (attempt / "tensorboard").touch()  # where a folder should be
+    (attempt / ".progress.json.next").symlink_to("/dev/full")
+    ended = attempts.run()
+    assert ended.exit_code == ExitCode.OK, ended.log
+    lost = [json.loads(line) for line in ended.log.splitlines() if '"journal_page_lost"' in line]
+    assert {event["page"]: "No space left on device" in event["message"] for event in lost} == {
+        "progress": True,
+        "tensorboard": False,
+    }
+    assert adapter_of(Stores(), attempts.run_uri, 1) == undisturbed
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_the_program_in_the_card_loads_the_adapter(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert attempts.run().exit_code == ExitCode.OK
+    attempt = Path(attempts.run_uri.removeprefix("file://")) / "attempts/1"
+    program = re.search(r"```python\n(.*?)```", (attempt / "adapter/README.md").read_text(), re.DOTALL)
+    assert program
+    monkeypatch.chdir(attempt)
+    loaded: dict[str, Any] = {}
+    exec(program[1], loaded)
+    weights = load_file(attempt / "adapter/adapter_model.safetensors")
+    assert weights
+    assert get_peft_model_state_dict(loaded["model"]).keys() == weights.keys()
+
+
+def test_progress_is_in_a_file_while_training_goes_on(attempts: Attempts) -> None:
+    attempts.spec["training"]["maxSteps"] = 10**6
+    path = Path(attempts.run_uri.removeprefix("file://")) / "attempts/1/progress.json"
+    running = attempts.start()
+    running.wait_for(path.exists)
+    first = json.loads(path.read_text())["perdure"]["step"]
+    running.wait_for(lambda: json.loads(path.read_text())["perdure"]["step"] > first)
+    ended = running.terminate()
+    assert json.loads(path.read_text())["perdure"]["step"] == ended.last_words.step
 
 
 @pytest.mark.parametrize(

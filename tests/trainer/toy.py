@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from perdure_api.spec import LoraSpec, TrainingSpec
 from perdure_data.datasets import Record
-from perdure_trainer.models.contract import Corpus, Measured, ModelFolder, TrainableModel
+from perdure_trainer.models.contract import Corpus, Measured, ModelFolder, TrainableModel, Usage
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class ToyModel(TrainableModel):
         self.module = nn.Sequential(self._dropout, self.frozen, nn.Linear(4, 1))
         self.device = torch.device("cpu")
         self.fingerprints = {"model": "sha256:toy"}
+        self.usage = Usage("tabular-regression", "")
 
     @classmethod
     def load(cls, folder: ModelFolder, lora: LoraSpec, training: TrainingSpec) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import warnings
 from collections.abc import Mapping, MutableMapping
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 QUIET_LIBRARIES: Final = ("transformers", "peft", "huggingface_hub", "accelerate", "torch")
 _BAR_CHARACTERS: Final = 24
+_FILLED, _EMPTY = "█", "░"
+_CLEAR: Final = "\r\x1b[2K"
 
 
 def configure(stream: TextIO, context: Mapping[str, object]) -> None:
@@ -30,10 +33,19 @@ def configure(stream: TextIO, context: Mapping[str, object]) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer(),
+            *(
+                [structlog.dev.ConsoleRenderer(), _in_place_of_a_line]
+                if people
+                else [structlog.processors.JSONRenderer()]
+            ),
         ],
         logger_factory=structlog.PrintLoggerFactory(stream),
     )
+
+
+def _in_place_of_a_line(_: object, __: str, event: str) -> str:
+    """An event is not written behind the line of progress, which comes again with the next step."""
+    return f"{_CLEAR}{event}"
 
 
 def quieten_libraries() -> None:
@@ -46,25 +58,42 @@ def quieten_libraries() -> None:
 class ProgressLine:
     """Progress on a terminal, in place; nothing where the stream is none."""
 
-    def __init__(self, stream: TextIO = sys.stdout) -> None:
+    def __init__(self, stream: TextIO = sys.stderr) -> None:
         self._stream = stream
-        self._shown = stream.isatty()
+        self.shown = stream.isatty()
 
     def show(self, report: StepReport, eta_seconds: int) -> None:
         """Shows one step, in place of the one before."""
-        if self._shown:
-            end = "\n" if report.position.step == report.total_steps else ""
-            self._stream.write(f"\r\x1b[2K{progress_line(report, eta_seconds)}{end}")
+        if not self.shown:
+            return
+        end = "\n" if report.position.step == report.total_steps else ""
+        # A line that is wider than the terminal would not stand still.
+        line = progress_line(report, eta_seconds)[: shutil.get_terminal_size().columns - 1]
+        try:
+            self._stream.write(f"{_CLEAR}{_writable(line, self._stream.encoding)}{end}")
             self._stream.flush()
+        except OSError:
+            self.shown = False  # the terminal is gone; training is not
+
+
+def _writable(line: str, encoding: str | None) -> str:
+    """The line in characters that the terminal has."""
+    try:
+        line.encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return line.replace(_FILLED, "#").replace(_EMPTY, ".")
+    return line
 
 
 def progress_line(report: StepReport, eta_seconds: int) -> str:
     """One line that says how far training is and how it goes."""
     step, total = report.position.step, report.total_steps
     filled = step * _BAR_CHARACTERS // total
-    bar = "█" * filled + "░" * (_BAR_CHARACTERS - filled)
+    bar = _FILLED * filled + _EMPTY * (_BAR_CHARACTERS - filled)
     minutes, seconds = divmod(eta_seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    left = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
     return (
         f"{bar} {step}/{total}  loss {report.loss:.4f}  lr {report.learning_rate:.2e}  "
-        f"{report.labels_per_second:.0f} tokens/s  {minutes}:{seconds:02} left"
+        f"{report.labels_per_second:.0f} tokens/s  {left} left"
     )

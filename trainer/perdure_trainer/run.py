@@ -20,6 +20,7 @@ from perdure_trainer.console import ProgressLine
 from perdure_trainer.data.order import Order
 from perdure_trainer.dataset import DatasetPreparation
 from perdure_trainer.evaluation import Evaluation, evaluate
+from perdure_trainer.journal.run_journal import RunJournal
 from perdure_trainer.loop import StepReport, Training, Wishes
 from perdure_trainer.model_files import fetch_model
 from perdure_trainer.models import kind_of
@@ -53,6 +54,7 @@ class Run:
         self._wishes = Wishes()
         self._line = ProgressLine()
         self._reporter = ProgressReporter(settings.progress, self._on_command) if settings.progress else None
+        self._journal = RunJournal(settings)
         self._writer: CheckpointWriter | None = None
         self._from_step: int | None = None
         self._step: int | None = None
@@ -87,7 +89,8 @@ class Run:
         )
 
     def close(self) -> None:
-        """Sends the last report, if that takes no time."""
+        """Sends and notes the last report, if that takes no time."""
+        self._journal.close(_LAST_REPORT_SECONDS)
         if self._reporter:
             self._reporter.close(_LAST_REPORT_SECONDS)
 
@@ -174,11 +177,12 @@ class Run:
         adapted: Evaluation,
     ) -> None:
         settings, stores = self._settings, self._stores
+        document = result_document(settings, position, fingerprints, adapted, base)
         with TemporaryDirectory(dir=settings.scratch) as folder:
             model.save_adapter(Path(folder), settings.model.uri)
+            self._journal.keepsakes(Path(folder), document, model.usage, stores)
             self._patience.call(lambda: upload_folder(stores, Path(folder), adapter_uri(settings)))
         self._patience.call(Repository(stores, settings, fingerprints).refuse_if_fenced)
-        document = result_document(settings, position, fingerprints, adapted, base)
         self._patience.call(lambda: write_result(stores, settings, document))
         self._preparation.forget()
         _log.info("result_written", uri=str(result_uri(settings)), metrics=document.metrics)
@@ -187,9 +191,12 @@ class Run:
         now = datetime.now(UTC)
         self._step = report.position.step
         self._line.show(report, eta_seconds(report))
+        told = progress_report(report, self._writer.newest if self._writer else None, now)
+        self._journal.step(report, told)
         if self._reporter:
-            checkpoint = self._writer.newest if self._writer else None
-            self._reporter.tell(progress_report(report, checkpoint, now))
+            self._reporter.tell(told)
+        if self._line.shown:
+            return
         if self._logged_at is None or (now - self._logged_at).total_seconds() >= _LOG_SECONDS:
             self._logged_at = now
             _log.info(

@@ -55,6 +55,11 @@ class Settings:
         return parse_uri(attempt_uri(str(self.run_uri), self.attempt))
 
     @property
+    def journal_folder(self) -> Path:
+        """Where progress and curves are kept while training goes on: in the attempt's folder, where that is local."""
+        return Path(self.attempt_uri.path) if self.attempt_uri.scheme == "file" else self.scratch / "journal"
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """Everything in the spec that decides what comes out, apart from the content of model and data."""
         return {

@@ -26,7 +26,7 @@ from perdure_trainer.data.rows import Rows, TokenBatch, rows_of
 from perdure_trainer.failures import ConfigError, DataError
 from perdure_trainer.models.abilities import keeps_documents_apart, plain_head
 from perdure_trainer.models.answers import exact_answers
-from perdure_trainer.models.contract import Corpus, Measured, ModelFolder, TrainableModel
+from perdure_trainer.models.contract import Corpus, Measured, ModelFolder, TrainableModel, Usage
 from perdure_trainer.models.token_loss import linear_cross_entropy, linear_scores, scores
 
 _log = structlog.get_logger()
@@ -45,6 +45,7 @@ class CausalLm(TrainableModel):
         self.module = module
         self.device = next(module.parameters()).device
         self.fingerprints = {"model": folder.fingerprint, "tokenizer": _fingerprint(tokenizer)}
+        self.usage = Usage("text-generation", _program(folder))
         self._tokenizer = tokenizer
         self._training = training
         self._plain_head = plain_head(module.get_base_model())
@@ -172,6 +173,19 @@ def _source(folder: ModelFolder) -> dict[str, str]:
         return {}
     names = (info.uri.path.rpartition("/")[2] for info in folder.report.files)
     return {"gguf_file": next(name for name in names if name.endswith(".gguf"))}
+
+
+def _program(folder: ModelFolder) -> str:
+    uri = folder.report.uri
+    place = str(folder.path) if uri.startswith("file://") else "model"
+    base = {"pretrained_model_name_or_path": place, **_source(folder)}
+    return (
+        "from peft import PeftModel\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f"base = {json.dumps(base)}  # a copy of {uri}\n"
+        "tokenizer = AutoTokenizer.from_pretrained(**base)\n"
+        'model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(**base), "adapter")\n'
+    )
 
 
 def _dtype(precision: Precision, device: torch.device) -> torch.dtype:

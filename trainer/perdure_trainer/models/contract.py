@@ -74,6 +74,16 @@ class Measured:
     """What each of them is a mean over: how many tokens, answers, …"""
 
 
+@dataclass(frozen=True)
+class Usage:
+    """How an adapter of a kind is used without Perdure."""
+
+    pipeline_tag: str
+    """The Hugging Face Hub's word for what such models do."""
+    program: str
+    """Python that loads the base model, and the adapter from a folder `adapter`."""
+
+
 class TrainableModel(ABC):
     """A base model with an adapter on it."""
 
@@ -82,6 +92,7 @@ class TrainableModel(ABC):
     device: torch.device
     fingerprints: dict[str, str]
     """`sha256:…` of what the model brings along: `model`, `tokenizer`, …"""
+    usage: Usage
 
     @classmethod
     @abstractmethod
