@@ -41,6 +41,9 @@ NOT_RUN = {
     "CLUSTER=current REGISTRY=": "tests/examples/test_demo_cluster.py installs; there is no registry to pull from",
     "aws s3 cp --recursive model": "needs the AWS command line and a bucket",
     "pip install '.[cli]'": "asks a package index; this environment has it",
+    "pip install '.[trainer]'": "asks a package index; this environment has it",
+    "cat > trainingjob.yaml": "tests/docs/test_laptop.py follows that page",
+    "python -m perdure_trainer": "tests/docs/test_laptop.py follows that page",
     'aws s3 cp --recursive "$(kubectl': "needs the AWS command line and a bucket",
     "kubectl port-forward --namespace": "takes a fixed port of the machine and goes on in the background",
 }

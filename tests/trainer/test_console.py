@@ -7,7 +7,8 @@ import json
 import pytest
 import structlog
 
-from perdure_trainer.console import ProgressLine, configure, progress_line
+from perdure_api.pod import TerminationMessage
+from perdure_trainer.console import ProgressLine, configure, progress_line, say
 from tests.trainer.test_progress import step_report
 
 
@@ -68,6 +69,14 @@ def test_a_terminal_that_is_gone_does_not_end_training() -> None:
     line = ProgressLine(Gone())
     line.show(step_report(10), 300)
     assert not line.shown
+
+
+def test_people_are_told_the_end_in_a_sentence() -> None:
+    words = TerminationMessage(message="finished after 3 steps", result_uri="file:///out/result.json")
+    terminal, pod = Terminal(), io.StringIO()
+    say(terminal, words)
+    say(pod, words)
+    assert (terminal.getvalue(), pod.getvalue()) == ("\nfinished after 3 steps\nfile:///out/result.json\n", "")
 
 
 def test_a_pod_gets_no_progress_line() -> None:

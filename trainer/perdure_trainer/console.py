@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import structlog
 
 if TYPE_CHECKING:
+    from perdure_api.pod import TerminationMessage
     from perdure_trainer.loop import StepReport
 
 QUIET_LIBRARIES: Final = ("transformers", "peft", "huggingface_hub", "accelerate", "torch")
@@ -46,6 +47,13 @@ def configure(stream: TextIO, context: Mapping[str, object]) -> None:
 def _in_place_of_a_line(_: object, __: str, event: str) -> str:
     """An event is not written behind the line of progress, which comes again with the next step."""
     return f"{_CLEAR}{event}"
+
+
+def say(stream: TextIO, last_words: TerminationMessage) -> None:
+    """Tells people on a terminal how it ended, as a sentence, and where the result is."""
+    if stream.isatty():
+        result = f"\n{last_words.result_uri}" if last_words.result_uri else ""
+        stream.write(f"\n{last_words.message}{result}\n")
 
 
 def quieten_libraries() -> None:

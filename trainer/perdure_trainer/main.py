@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import NoReturn
 import structlog
 
 from perdure_api.exit_codes import ExitCode
-from perdure_api.pod import TerminationMessage
+from perdure_api.pod import Env, TerminationMessage
 from perdure_data.stores import Stores
 from perdure_trainer import console, machine, termination
 from perdure_trainer.failures import Stopped, TrainerError, UsageError, failure_of
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     code, last_words = _run(options, StopSignal())
     termination.leave(last_words, options.termination_log)
+    console.say(sys.stderr, last_words)
     return code
 
 
@@ -63,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, stop: StopSignal) -> tuple[ExitCode, TerminationMessage]:
-    run = None
+    run = settings = None
     try:
         stop.install()  # in here, for a signal may come at once
         settings = _settings(options)
@@ -88,6 +90,8 @@ def _run(options: argparse.Namespace, stop: StopSignal) -> tuple[ExitCode, Termi
     finally:
         if run:
             run.close()
+        if settings and not os.environ.get(Env.SCRATCH):
+            shutil.rmtree(settings.scratch, ignore_errors=True)
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -52,6 +52,9 @@ class StopSignal:
             self._deferred = False
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            # Who presses Ctrl-C again does not want to wait. What is saved is whole at any moment.
+            signal.signal(number, signal.SIG_DFL)
         self.request(f"stopped by {signal.Signals(number).name}")
         if not self._deferred:
             self.raise_if_requested()
