@@ -137,7 +137,7 @@ def test_the_program_in_the_card_loads_the_adapter(attempts: Attempts, monkeypat
     exec(program[1], loaded)
     weights = load_file(attempt / "adapter/adapter_model.safetensors")
     assert weights
-    assert get_peft_model_state_dict(loaded["model"]).keys() == weights.keys()
+    assert get_peft_model_state_dict(loaded["model"], save_embedding_layers=False).keys() == weights.keys()
 
 
 def test_progress_is_in_a_file_while_training_goes_on(attempts: Attempts) -> None:
