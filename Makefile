@@ -70,11 +70,7 @@ install: images chart ## Perdure in the development cluster, from this checkout
 
 .PHONY: chart
 chart: $(VENV)/.ready ## The chart alone, with the images that are there
-	@echo "Installing the chart into namespace perdure-system ..."
-	@KUBECONFIG=$$($(DEVCLUSTER) kubeconfig) $(VENV)/bin/helm upgrade --install perdure charts/perdure \
-	  --namespace perdure-system --create-namespace --wait --timeout 5m \
-	  --values charts/perdure/ci/devcluster-values.yaml --values $(BUILD)/images.json > $(BUILD)/helm.log \
-	  || { cat $(BUILD)/helm.log; echo "The chart did not become ready; see: kubectl get pods,events -n perdure-system"; exit 1; }
+	@scripts/chart
 
 .PHONY: generate
 generate: $(VENV)/.ready ## Files made from the models: CRDs, reference

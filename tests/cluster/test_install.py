@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 IMAGES = ROOT / "build" / "images.json"
 
 
+CHART = ROOT / "scripts" / "chart"
+
+
 def helm(system: Kubectl, *arguments: str) -> None:
     program = Path(sys.executable).with_name("helm")
     environment = {**os.environ, "KUBECONFIG": system.kubeconfig}
@@ -27,27 +31,19 @@ def helm(system: Kubectl, *arguments: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def install(system: Kubectl, *more: str) -> None:
-    values = ["--values", str(ROOT / "charts/perdure/ci/devcluster-values.yaml"), "--values", str(IMAGES)]
-    helm(
-        system,
-        "upgrade",
-        "--install",
-        "perdure",
-        str(ROOT / "charts/perdure"),
-        "--wait",
-        "--timeout=5m",
-        *values,
-        *more,
-    )
+def install(*more: str) -> str:
+    """What `make chart` does; what it says."""
+    result = subprocess.run([CHART, *more], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, f"{result.stdout}{result.stderr}"
+    return result.stdout
 
 
 def test_a_running_job_does_not_feel_an_upgrade(jobs: Jobs, system: Kubectl, tiny_inputs: Document) -> None:
     jobs.create("upgraded", long_training(tiny_inputs, maxSteps=1500))
     jobs.until("upgraded", lambda job: phase(job) == "Running" and step(job) > 0)
 
-    install(system, "--set", "logLevel=debug")
-    install(system)
+    install("--set", "logLevel=debug")
+    install()
     job = jobs.finished("upgraded", seconds=240)
 
     assert condition(job, "Succeeded")["status"] == "True", job["status"]
@@ -68,11 +64,25 @@ def test_jobs_outlive_uninstalling_and_go_on_after_reinstalling(
         assert [pod["status"]["phase"] for pod in pods] == ["Running"]
         assert jobs.get("finished")["status"] == before["status"]
     finally:
-        install(system)
+        install()
     job = jobs.finished("stays", seconds=300)
 
     assert condition(job, "Succeeded")["status"] == "True", job["status"]
     assert jobs.get("finished")["status"] == before["status"]
+
+
+def test_an_installation_that_was_cut_off_does_not_stand_in_the_way(system: Kubectl) -> None:
+    unfinished = ["get", "secret", "-o", "name", "-l", "owner=helm,name=perdure,status=pending-upgrade"]
+    with subprocess.Popen(
+        [CHART, "--set", "logLevel=debug"], stdout=subprocess.DEVNULL, start_new_session=True
+    ) as installing:
+        wait_until(lambda: bool(system(*unfinished)), 60, lambda: "no upgrade has begun")
+        os.killpg(installing.pid, signal.SIGKILL)
+
+    said = install()
+
+    assert "which was cut off" in said
+    assert system(*unfinished) == ""
 
 
 def test_components_that_are_told_to_stop_do_so_at_once_and_with_success(system: Kubectl) -> None:
