@@ -74,6 +74,7 @@ class RecordFields(StrEnum):
     TEXT = "text"
     COMPLETION = "completion"
     MESSAGES = "messages"
+    SPEECH = "speech"
 
 
 class DatasetSpec(ApiModel):
@@ -114,7 +115,8 @@ class DatasetSpec(ApiModel):
         default=RecordFields.AUTO,
         description="What to train on in each record of jsonl and parquet. text: textField. completion: prompt and "
         "completion, both text, of which the completion is learnt. messages: a list of role and content, of which "
-        "the assistant's turns are learnt. auto: whichever of these the first record has.",
+        "the assistant's turns are learnt. speech: audio, a WAV file (its path relative to the file that names it, or "
+        "its URI), and textField, what is said in it. auto: whichever of these the first record has.",
     )
     text_field: str = Field(
         default="text",

@@ -21,6 +21,11 @@ _CONFIG_LIMIT_BYTES: Final = 16 * 2**20
 _HEADER_LIMIT_BYTES: Final = 100_000_000
 """Limit of safetensors itself."""
 _CAUSAL_SUFFIXES: Final = ("ForCausalLM", "LMHeadModel")
+SPEECH_ARCHITECTURES: Final = ("CsmForConditionalGeneration",)
+_SUPPORTED: Final = (
+    f"a causal language model ({', '.join(f'…{suffix}' for suffix in _CAUSAL_SUFFIXES)}) or one of speech "
+    f"({', '.join(SPEECH_ARCHITECTURES)})"
+)
 _TOKENIZERS: Final = frozenset({"tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json"})
 _FILES_SHOWN: Final = 8
 
@@ -71,6 +76,11 @@ class ModelReport:
     weights_bytes: int
     architecture: str | None
     """First of config.json's `architectures`; None for GGUF, and where config.json names none."""
+
+    @property
+    def of_speech(self) -> bool:
+        """Whether it speaks; else it writes."""
+        return self.architecture in SPEECH_ARCHITECTURES
 
 
 async def check_model(stores: Stores, uri: str) -> ModelReport:
@@ -153,10 +163,8 @@ class _Folder:
         config = self._json("config.json")
         match config.get("architectures"):
             case [str(first), *_]:
-                if not first.endswith(_CAUSAL_SUFFIXES):
-                    raise self._broken(
-                        f'the architecture "{first}" in config.json', "a causal language model (…ForCausalLM)"
-                    )
+                if not first.endswith(_CAUSAL_SUFFIXES) and first not in SPEECH_ARCHITECTURES:
+                    raise self._broken(f'the architecture "{first}" in config.json', _SUPPORTED)
                 return first
             case _:
                 return None

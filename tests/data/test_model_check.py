@@ -42,6 +42,13 @@ async def test_a_gguf_is_recognised(stores: Stores, folder: StoreUri, tail: str)
     assert (report.layout, report.weights_bytes) == (ModelLayout.GGUF, 8)
 
 
+async def test_a_model_of_speech_is_recognised(stores: Stores, folder: StoreUri) -> None:
+    config = json.dumps({"architectures": ["CsmForConditionalGeneration"]}).encode()
+    report = await check_model(stores, put(stores, folder, {**GOOD, "config.json": config}))
+    assert (report.layout, report.of_speech) == (ModelLayout.HUGGING_FACE, True)
+    assert not (await check_model(stores, put(stores, folder, GOOD))).of_speech
+
+
 async def test_a_missing_folder_is_not_found(stores: Stores, folder: StoreUri) -> None:
     put(stores, folder, GOOD)
     with pytest.raises(ModelNotFound, match="no files are there") as caught:
@@ -63,7 +70,8 @@ async def test_a_missing_folder_is_not_found(stores: Stores, folder: StoreUri) -
         pytest.param({**GOOD, "config.json": b"{"}, "config.json that is no JSON", id="broken config"),
         pytest.param(
             {**GOOD, "config.json": b'{"architectures": ["BertForMaskedLM"]}'},
-            '"BertForMaskedLM" in config.json; expected a causal language model',
+            r'"BertForMaskedLM" in config.json; expected a causal language model \(…ForCausalLM, …LMHeadModel\) or one '
+            r"of speech \(CsmForConditionalGeneration\)",
             id="wrong architecture",
         ),
         pytest.param(

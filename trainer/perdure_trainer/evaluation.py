@@ -45,6 +45,7 @@ def evaluate(model: TrainableModel, samples: Samples, batch_size: int, stop: Sto
                 batch = samples.batch(chosen[start : start + batch_size])
                 for name, value in model.measure(batch.to(model.device)).items():
                     sums[name] += value
+            sums.update(model.examine(samples, stop.raise_if_requested))
     finally:
         model.module.train(was_training)
     measured = model.measured(sums)

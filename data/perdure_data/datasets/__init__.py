@@ -10,7 +10,7 @@ from perdure_data.datasets.errors import (
 )
 from perdure_data.datasets.plan import ReadingPlan
 from perdure_data.datasets.reading import DatasetReader
-from perdure_data.datasets.records import Completion, Conversation, Message, Passage, Record
+from perdure_data.datasets.records import Completion, Conversation, Message, Passage, Record, Utterance
 from perdure_data.datasets.source import Source
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     "ReadingPlan",
     "Record",
     "Source",
+    "Utterance",
     "check_dataset",
 ]

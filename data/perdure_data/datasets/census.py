@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from perdure_data.datasets.errors import DatasetBroken, DatasetEmpty
-from perdure_data.datasets.records import Completion, Conversation, Passage, Record
+from perdure_data.datasets.records import Completion, Conversation, Passage, Record, Utterance
 from perdure_data.datasets.source import Source
 
 
@@ -48,7 +48,7 @@ class Census:
 def text_of(record: Record) -> str:
     """All that a record says."""
     match record:
-        case Passage(text):
+        case Passage(text) | Utterance(text=text):
             return text
         case Completion(prompt, completion):
             return f"{prompt} {completion}"

@@ -20,6 +20,7 @@ from perdure_data.datasets.formats import DatasetFile, FileFormat
 from perdure_data.datasets.jsonl import line_records
 from perdure_data.datasets.parquet.footer import needed_columns, read_footer
 from perdure_data.datasets.plan import ReadingPlan, Region
+from perdure_data.datasets.recordings import LONGEST_SECONDS, RecordingsCheck
 from perdure_data.datasets.records import Record
 from perdure_data.datasets.source import Source
 from perdure_data.datasets.text import text_passages
@@ -49,7 +50,7 @@ class DatasetReport:
     documents: int
     """Counted, or estimated from the share that was read."""
     records: RecordFields
-    """What each of them is: a text, a prompt with its completion, or messages."""
+    """What each of them is: a text, a prompt with its completion, messages, or a recording with its transcript."""
     extent: Extent
     fingerprint: str
     """`sha256:` of the content, as the trainer finds it again; another word before it tells what it stands for:
@@ -65,12 +66,16 @@ class DatasetReport:
                 return "prompts with completions"
             case RecordFields.MESSAGES:
                 return "conversations"
+            case RecordFields.SPEECH:
+                return "recordings with transcripts"
             case RecordFields.TEXT | RecordFields.AUTO:
                 return "documents"
 
 
-async def check_dataset(stores: Stores, spec: DatasetSpec, plan: ReadingPlan | None = None) -> DatasetReport:
-    """What the datasets of a spec are, after reading them.
+async def check_dataset(
+    stores: Stores, spec: DatasetSpec, plan: ReadingPlan | None = None, longest_seconds: float = LONGEST_SECONDS
+) -> DatasetReport:
+    """What the datasets of a spec are, after reading them; no recording may last longer than `longest_seconds`.
 
     Reading and parsing run in a thread: hundreds of megabytes would stop an event loop for seconds.
 
@@ -78,14 +83,16 @@ async def check_dataset(stores: Stores, spec: DatasetSpec, plan: ReadingPlan | N
         DatasetError: it cannot be trained on; its `reason` and message say why.
         Unavailable: the store is away; try again later.
     """
-    return await asyncio.to_thread(check_dataset_now, stores, spec, plan or ReadingPlan())
+    return await asyncio.to_thread(check_dataset_now, stores, spec, plan or ReadingPlan(), longest_seconds)
 
 
-def check_dataset_now(stores: Stores, spec: DatasetSpec, plan: ReadingPlan) -> DatasetReport:
+def check_dataset_now(
+    stores: Stores, spec: DatasetSpec, plan: ReadingPlan, longest_seconds: float = LONGEST_SECONDS
+) -> DatasetReport:
     """The same as `check_dataset`, for callers that may block."""
     held_out = Source.held_out(spec)
-    report = _Check(stores, held_out, plan).report() if held_out else None
-    return _Check(stores, Source.training(spec), plan).report(report)
+    report = _Check(stores, held_out, plan, longest_seconds).report() if held_out else None
+    return _Check(stores, Source.training(spec), plan, longest_seconds).report(report)
 
 
 @dataclass(frozen=True)
@@ -100,12 +107,13 @@ class _Survey:
 class _Check:
     """The check of one source."""
 
-    def __init__(self, stores: Stores, source: Source, plan: ReadingPlan) -> None:
+    def __init__(self, stores: Stores, source: Source, plan: ReadingPlan, longest_seconds: float) -> None:
         self._stores = stores
         self._source = source
         self._plan = plan
         self._parser = RecordParser(source)
         self._census = Census()
+        self._recordings = RecordingsCheck(stores, longest_seconds)
         self._all_bytes = 0
 
     def report(self, held_out: DatasetReport | None = None) -> DatasetReport:
@@ -119,7 +127,11 @@ class _Check:
         surveys = [self._survey(file) for file in look_at(self._stores, self._source, files)]
         if any(survey.extent is not Extent.FOOTER for survey in surveys):
             self._census.refuse_useless(self._source)
+        digests = [survey.digest for survey in surveys]
         extent = _extent_of({survey.extent for survey in surveys})
+        if self._recordings.count:
+            digests.append(self._recordings.digest)
+            extent = Extent.SAMPLED
         return DatasetReport(
             uri=str(self._source.uri),
             files=len(files),
@@ -127,7 +139,7 @@ class _Check:
             documents=max(1, round(sum(survey.documents for survey in surveys))),
             records=self._parser.kind,
             extent=extent,
-            fingerprint=f"{extent}:{combined([survey.digest for survey in surveys])}",
+            fingerprint=f"{extent}:{combined(digests)}",
             held_out=held_out,
         )
 
@@ -185,7 +197,7 @@ class _Check:
     def _count(self, file: DatasetFile, extracts: Iterable[Extract]) -> int:
         before = self._census.documents
         for extract in extracts:
-            for record in self._records(file, extract):
+            for record in self._recordings.checked(file.info.uri, self._records(file, extract)):
                 self._census.count(record)
         return self._census.documents - before
 

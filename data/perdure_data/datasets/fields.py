@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from perdure_api.spec import RecordFields
 from perdure_data.datasets.errors import DatasetBroken
-from perdure_data.datasets.records import Completion, Conversation, Message, Passage, Record
+from perdure_data.datasets.records import Completion, Conversation, Message, Passage, Record, Utterance
 from perdure_data.datasets.source import Source
 from perdure_data.datasets.wording import names, shown, shown_value
 
@@ -31,6 +31,7 @@ class RecordParser:
         self._fields_of = {
             RecordFields.MESSAGES: ("messages",),
             RecordFields.COMPLETION: ("prompt", "completion"),
+            RecordFields.SPEECH: ("audio", source.text_field),
             RecordFields.TEXT: (source.text_field,),
         }
         self._asked = _asked(source)
@@ -48,6 +49,9 @@ class RecordParser:
             DatasetBroken: there is no such record in them, or more than one.
         """
         kinds = [kind for kind, fields in self._fields_of.items() if all(name in found for name in fields)]
+        if self._asked is RecordFields.AUTO and RecordFields.SPEECH in kinds:
+            # The text of a recording is its transcript, unless all was text before.
+            kinds.remove(RecordFields.SPEECH if self._kind is RecordFields.TEXT else RecordFields.TEXT)
         if self._asked is RecordFields.AUTO and len(kinds) > 1:
             fields = [name for kind in kinds for name in self._fields_of[kind]]
             raise DatasetBroken(
@@ -72,6 +76,8 @@ class RecordParser:
                 return Conversation(_messages(where, fields["messages"]))
             case RecordFields.COMPLETION:
                 return _completion(where, fields)
+            case RecordFields.SPEECH:
+                return _utterance(where, fields, *needed)
             case RecordFields.TEXT | RecordFields.AUTO:
                 advice = " Set spec.dataset.textField to the field that holds the text"
                 return Passage(_string(f"{where}: field", fields, needed[0], advice), ends_document=True)
@@ -81,7 +87,11 @@ class RecordParser:
         missing = next(name for name in self._fields_of[kind] if name not in found)
         told = f'field "{missing}" is missing (found {names(found)})'
         if kind is RecordFields.TEXT:
-            others = "" if self._kind is kind else ', or write "prompt" and "completion", or "messages"'
+            others = (
+                ""
+                if self._kind is kind
+                else ', or write "prompt" and "completion", or "messages", or "audio" and "text"'
+            )
             return f"{told}; set spec.dataset.textField or rename it{others}"
         because = "the first one has it" if self._asked is RecordFields.AUTO else "spec.dataset.records says so"
         return f"{told}; every record must have it, as {because}"
@@ -101,6 +111,16 @@ def _completion(where: str, fields: Mapping[str, Any]) -> Completion:
             "in or drop the record"
         )
     return Completion(prompt, completion)
+
+
+def _utterance(where: str, fields: Mapping[str, Any], audio_field: str, text_field: str) -> Utterance:
+    audio, text = (_string(f"{where}: field", fields, name) for name in (audio_field, text_field))
+    if not text.strip():
+        raise DatasetBroken(
+            f'{where}: field "{text_field}" is empty; it must say what is said in the recording. Fill it in or drop '
+            "the record"
+        )
+    return Utterance(where, audio, text)
 
 
 def _messages(where: str, found: Any) -> tuple[Message, ...]:

@@ -3,14 +3,15 @@
     Record
     ├── Passage         text: every token of it is learnt
     ├── Completion      a prompt and what is to follow it: only that is learnt
-    └── Conversation    messages: what the assistant says is learnt
+    ├── Conversation    messages: what the assistant says is learnt
+    └── Utterance       a recording and its transcript: the sound is learnt
 
 All records of a dataset are of one kind.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -46,4 +47,17 @@ class Conversation:
     messages: tuple[Message, ...]
 
 
-Record = Passage | Completion | Conversation
+@dataclass(frozen=True)
+class Utterance:
+    """A recording, and what is said in it, which is not white space only."""
+
+    where: str
+    """File and line, or row: for messages."""
+    audio: str
+    """The recording as the record names it: a path relative to that file, or a store URI."""
+    text: str
+    wav: bytes = field(default=b"", repr=False)
+    """The recording itself, a whole WAV file; empty before it was read."""
+
+
+Record = Passage | Completion | Conversation | Utterance

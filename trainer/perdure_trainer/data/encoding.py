@@ -11,10 +11,11 @@ from typing import Any, Final, assert_never
 
 import numpy as np
 
-from perdure_data.datasets import Completion, Conversation, Passage, Record
+from perdure_data.datasets import Completion, Conversation, Passage, Record, Utterance
 from perdure_trainer.data.ahead import ahead
 from perdure_trainer.data.chat import ChatTemplate, Segment
 from perdure_trainer.data.documents import Documents, DocumentWriter, Stored, learnable, stored
+from perdure_trainer.failures import DataError
 
 RECORDS_AT_A_TIME: Final = 256
 _BATCHES_AHEAD: Final = 4
@@ -69,7 +70,7 @@ class Encoder:
                     self._write_passage(record, tokens, writer)
                 case Completion():
                     self._write_sample(np.concatenate([self._beginning, tokens, self._end]), writer)
-                case Conversation():
+                case Conversation() | Utterance():
                     self._write_sample(tokens, writer)
                 case _:
                     assert_never(record)
@@ -82,6 +83,11 @@ class Encoder:
                 return [Segment(record.prompt, learnt=False), Segment(record.completion, learnt=True)]
             case Conversation():
                 return self._template.segments(record)
+            case Utterance():
+                raise DataError(
+                    f"{record.where}: a recording, but the model writes; set spec.dataset.records to text to train on "
+                    "the transcripts, or use a model of speech"
+                )
         assert_never(record)
 
     def _write_passage(self, passage: Passage, tokens: Stored, writer: DocumentWriter) -> None:

@@ -9,8 +9,12 @@ if TYPE_CHECKING:
     from perdure_trainer.models.contract import TrainableModel
 
 
-def kind_of(report: ModelReport) -> type[TrainableModel]:  # noqa: ARG001 - one kind so far
+def kind_of(report: ModelReport) -> type[TrainableModel]:
     """The class for a model, imported only when it is needed: each brings large libraries."""
+    if report.of_speech:
+        from perdure_trainer.models.csm import Csm  # noqa: PLC0415 - see above
+
+        return Csm
     from perdure_trainer.models.causal_lm import CausalLm  # noqa: PLC0415 - see above
 
     return CausalLm

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -12,12 +11,11 @@ from typing import Any, Final, Self
 
 import structlog
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.pytorch_utils import Conv1D
 
-from perdure_api.spec import LoraSpec, Precision, TrainingSpec
+from perdure_api.spec import LoraSpec, TrainingSpec
 from perdure_data.datasets import Record
 from perdure_data.models import ModelLayout
 from perdure_trainer.data.documents import Documents
@@ -25,13 +23,14 @@ from perdure_trainer.data.encoding import tokenize
 from perdure_trainer.data.rows import Rows, TokenBatch, rows_of
 from perdure_trainer.failures import ConfigError, DataError
 from perdure_trainer.models.abilities import keeps_documents_apart, plain_head
+from perdure_trainer.models.adapter import adaptable_layers, adapted
 from perdure_trainer.models.answers import exact_answers
 from perdure_trainer.models.contract import Corpus, Measured, ModelFolder, TrainableModel, Usage
+from perdure_trainer.models.loading import check_sequence_length, dtype_for, place_elsewhere, tokenizer_fingerprint
 from perdure_trainer.models.token_loss import linear_cross_entropy, linear_scores, scores
 
 _log = structlog.get_logger()
 
-_MODULES_SHOWN: Final = 20
 _PERPLEXITY_LIMIT: Final = 1e30
 """exp() of a larger loss says nothing more, and would overflow."""
 
@@ -44,7 +43,7 @@ class CausalLm(TrainableModel):
     def __init__(self, module: PeftModel, tokenizer: Any, folder: ModelFolder, training: TrainingSpec) -> None:
         self.module = module
         self.device = next(module.parameters()).device
-        self.fingerprints = {"model": folder.fingerprint, "tokenizer": _fingerprint(tokenizer)}
+        self.fingerprints = {"model": folder.fingerprint, "tokenizer": tokenizer_fingerprint(tokenizer)}
         self.usage = Usage("text-generation", _program(folder))
         self._tokenizer = tokenizer
         self._training = training
@@ -57,10 +56,10 @@ class CausalLm(TrainableModel):
         source = _source(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder.path, **source)
         base: Any = AutoModelForCausalLM.from_pretrained(
-            folder.path, dtype=_dtype(training.precision, device), **source
+            folder.path, dtype=dtype_for(training.precision, device), **source
         )
         base.config.use_cache = False
-        _check_sequence_length(base, training.sequence_length)
+        check_sequence_length(base, training.sequence_length)
         _check_vocabulary(base, tokenizer)
         base.to(device)
         if training.packing and not keeps_documents_apart(base):
@@ -68,7 +67,9 @@ class CausalLm(TrainableModel):
                 f"documents that are packed into one row would see each other in a {type(base).__name__}; set "
                 "training.packing to false"
             )
-        return cls(_adapted(base, lora, training.seed), tokenizer, folder, training)
+        return cls(
+            adapted(base, adaptable_layers(base), lora, training.seed, task="CAUSAL_LM"), tokenizer, folder, training
+        )
 
     def prepare(self, records: Iterable[Record], folder: Path) -> None:
         """See the contract."""
@@ -176,35 +177,14 @@ def _source(folder: ModelFolder) -> dict[str, str]:
 
 
 def _program(folder: ModelFolder) -> str:
-    uri = folder.report.uri
-    place = str(folder.path) if uri.startswith("file://") else "model"
-    base = {"pretrained_model_name_or_path": place, **_source(folder)}
+    base = {"pretrained_model_name_or_path": place_elsewhere(folder), **_source(folder)}
     return (
         "from peft import PeftModel\n"
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f"base = {json.dumps(base)}  # a copy of {uri}\n"
+        f"base = {json.dumps(base)}  # a copy of {folder.report.uri}\n"
         "tokenizer = AutoTokenizer.from_pretrained(**base)\n"
         'model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(**base), "adapter")\n'
     )
-
-
-def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    match precision:
-        case Precision.FLOAT32:
-            return torch.float32
-        case Precision.BFLOAT16:
-            return torch.bfloat16
-        case Precision.AUTO:
-            capable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-            return torch.bfloat16 if capable else torch.float32
-
-
-def _check_sequence_length(base: Any, sequence_length: int) -> None:
-    limit = getattr(base.config, "max_position_embeddings", None)
-    if limit is not None and sequence_length > limit:
-        raise ConfigError(
-            f"training.sequenceLength is {sequence_length}, but this model reads at most {limit} tokens; lower it"
-        )
 
 
 def _check_vocabulary(base: Any, tokenizer: Any) -> None:
@@ -216,58 +196,3 @@ def _check_vocabulary(base: Any, tokenizer: Any) -> None:
             f"the tokenizer knows {words} tokens, but the model has embeddings for {rows} only; they do not belong "
             "together. Upload the tokenizer that came with the model"
         )
-
-
-def _adapted(base: Any, lora: LoraSpec, seed: int) -> PeftModel:
-    chosen = _chosen(_adaptable(base), lora.target_modules)
-    for name, module in chosen.items():
-        if lora.rank > min(module.weight.shape):
-            raise ConfigError(
-                f"lora.rank is {lora.rank}, but layer {name} is {' x '.join(map(str, module.weight.shape))}: its "
-                f"update would be larger than itself. Use a rank of at most {_largest_rank(chosen)}"
-            )
-    torch.manual_seed(seed)
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=int(lora.alpha) if lora.alpha.is_integer() else lora.alpha,  # type: ignore[arg-type] # any number
-        lora_dropout=lora.dropout,
-        target_modules=sorted({_last_name(name) for name in chosen}),
-        fan_in_fan_out=any(isinstance(module, Conv1D) for module in chosen.values()),
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(base, config)
-
-
-def _adaptable(base: Any) -> dict[str, nn.Linear | Conv1D]:
-    """Every linear layer by its name, but for the output head and what shares its last name."""
-    head = base.get_output_embeddings()
-    linear = {name: module for name, module in base.named_modules() if isinstance(module, nn.Linear | Conv1D)}
-    heads = {_last_name(name) for name, module in linear.items() if module is head}
-    return {name: module for name, module in linear.items() if _last_name(name) not in heads}
-
-
-def _chosen(adaptable: dict[str, nn.Linear | Conv1D], wanted: list[str]) -> dict[str, nn.Linear | Conv1D]:
-    names = sorted({_last_name(name) for name in adaptable})
-    if unknown := sorted(set(wanted) - set(names)):
-        raise ConfigError(
-            f"lora.targetModules names {', '.join(unknown)}, which this model does not have; it has "
-            f"{', '.join(names[:_MODULES_SHOWN]) or 'no linear layers'}"
-        )
-    chosen = {name: module for name, module in adaptable.items() if not wanted or _last_name(name) in wanted}
-    if not chosen:
-        raise ConfigError("the model has no linear layers that an adapter could be put on; use another model")
-    return chosen
-
-
-def _last_name(name: str) -> str:
-    return name.rpartition(".")[2]
-
-
-def _largest_rank(chosen: dict[str, nn.Linear | Conv1D]) -> int:
-    return min(min(module.weight.shape) for module in chosen.values())
-
-
-def _fingerprint(tokenizer: Any) -> str:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -7,7 +7,7 @@ checkpoints, the evaluation and the result never look inside.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +129,14 @@ class TrainableModel(ABC):
     @abstractmethod
     def measure(self, batch: Any) -> Mapping[str, float]:
         """Sums over a held-out batch, from which `measured` makes metrics; called without gradients or dropout."""
+
+    def examine(self, samples: Any, pause: Callable[[], None]) -> Mapping[str, float]:  # noqa: ARG002 - for most kinds
+        """More numbers for `measured`: what shows only when the model does its work on held-out samples of `corpus`.
+
+        None, unless a kind of model overrides this. Called as `measure` is. `pause` is to be called between pieces of
+        work; it may raise.
+        """
+        return {}
 
     @abstractmethod
     def measured(self, sums: Mapping[str, float]) -> Measured:

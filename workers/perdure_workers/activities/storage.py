@@ -13,12 +13,14 @@ from temporalio import activity
 from perdure_api import names
 from perdure_api.conditions import Reason
 from perdure_api.pod import ResultDocument
-from perdure_api.spec import TrainingJobSpec
+from perdure_api.spec import TrainingJobSpec, TrainingSpec
 from perdure_api.uri import parse_uri
 from perdure_data.datasets.check import DatasetReport, check_dataset
 from perdure_data.datasets.errors import DatasetError
+from perdure_data.datasets.recordings import FRAMES_PER_SECOND, LONGEST_SECONDS
 from perdure_data.errors import AccessDenied, NotFound, StoreError, Unavailable
 from perdure_data.models import ModelError, check_model
+from perdure_data.pairing import refuse_mismatch
 from perdure_data.stores import Stores
 from perdure_workers.activities.refusal import refusal
 from perdure_workers.messages import ActivityName, CheckInputs, Collected, CollectResult, InputsChecked
@@ -49,11 +51,16 @@ class StorageActivities:
         if spec.model is None or spec.dataset is None or spec.output is None:
             raise refusal(Reason.INVALID_SPEC, "model, dataset and output are needed by the built-in trainer")
         try:
+            model = None
             if not _in_image(spec.model.uri):
-                await _beating(check_model(self._stores, spec.model.uri))
+                model = await _beating(check_model(self._stores, spec.model.uri))
             if _in_image(spec.dataset.uri):
                 return InputsChecked(message=f"{spec.dataset.uri} is in the image: checked when training starts")
-            report = await _beating(check_dataset(self._stores, spec.dataset))
+            report = await _beating(
+                check_dataset(self._stores, spec.dataset, longest_seconds=_longest_seconds(spec.training))
+            )
+            if model:
+                refuse_mismatch(model, report)
         except (DatasetError, ModelError) as error:
             raise refusal(error.reason, str(error)) from error
         except Unavailable as error:
@@ -102,6 +109,11 @@ def _without_result(spec: TrainingJobSpec, problem: str) -> Collected:
 
 def _in_image(uri: str) -> bool:
     return uri.startswith("file:")
+
+
+def _longest_seconds(training: TrainingSpec | None) -> float:
+    """How much of a recording fits into a sequence."""
+    return min(LONGEST_SECONDS, training.sequence_length / FRAMES_PER_SECOND) if training else LONGEST_SECONDS
 
 
 def _sentence(spec: TrainingJobSpec, report: DatasetReport) -> str:

@@ -1,0 +1,46 @@
+"""What models of every kind are asked and told when they are loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import torch
+
+from perdure_api.spec import Precision
+from perdure_trainer.failures import ConfigError
+from perdure_trainer.models.contract import ModelFolder
+
+
+def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:
+    """The number format of the frozen weights on a device."""
+    match precision:
+        case Precision.FLOAT32:
+            return torch.float32
+        case Precision.BFLOAT16:
+            return torch.bfloat16
+        case Precision.AUTO:
+            capable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+            return torch.bfloat16 if capable else torch.float32
+
+
+def check_sequence_length(base: Any, sequence_length: int) -> None:
+    """Raises ConfigError when the model reads less than a sequence."""
+    limit = getattr(base.config, "max_position_embeddings", None)
+    if limit is not None and sequence_length > limit:
+        raise ConfigError(
+            f"training.sequenceLength is {sequence_length}, but this model reads at most {limit} tokens; lower it"
+        )
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """`sha256:…` of what makes tokens of a text."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def place_elsewhere(folder: ModelFolder) -> str:
+    """Where a program that runs without us finds the base model: where it was, or in a folder of that name."""
+    return str(folder.path) if folder.report.uri.startswith("file://") else "model"
