@@ -268,7 +268,7 @@ def test_silence_of_no_numbers_is_refused(model: Csm, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lora", "training", "sentence"),
     [
-        pytest.param(LORA, {"sequence_length": 200}, "reads at most 128 tokens", id="sequence"),
+        pytest.param(LORA, {"sequence_length": 300}, "reads at most 256 tokens", id="sequence"),
         pytest.param(LoraSpec(rank=64), {}, "lora.rank is 64", id="rank"),
         pytest.param(
             LoraSpec(rank=2, target_modules=["fc1"]),
