@@ -73,9 +73,7 @@ class Csm(TrainableModel):
         _check_tokenizer(base, tokenizer)
         base.codec_model.float()  # its codebooks are close to each other: half the digits would find others
         base.to(device)
-        layers = {name: layer for name, layer in adaptable_layers(base).items() if not name.startswith(_CODEC)}
-        module = adapted(base, layers, lora, training.seed, without=r"codec_model\..*")
-        return cls(module, tokenizer, folder, training)
+        return cls(with_adapter(base, lora, training.seed), tokenizer, folder, training)
 
     def prepare(self, records: Iterable[Record], folder: Path) -> None:
         """See the contract."""
@@ -228,6 +226,16 @@ def _program(folder: ModelFolder) -> str:
         "tokenizer = AutoTokenizer.from_pretrained(base)\n"
         'model = PeftModel.from_pretrained(CsmForConditionalGeneration.from_pretrained(base), "adapter")\n'
     )
+
+
+def with_adapter(base: Any, lora: LoraSpec, seed: int) -> PeftModel:
+    """A CSM with a fresh adapter on both transformers, and none on its codec.
+
+    Raises:
+        ConfigError: it has no such layers, or the rank is too large for one.
+    """
+    layers = {name: layer for name, layer in adaptable_layers(base).items() if not name.startswith(_CODEC)}
+    return adapted(base, layers, lora, seed, without=r"codec_model\..*")
 
 
 @contextmanager
