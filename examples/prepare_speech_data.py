@@ -80,7 +80,7 @@ def main() -> int:
             print(f"{needed} is not there; apt-get install asterisk-core-sounds-en-wav asterisk-core-sounds-en")
             return 1
     clips = [clip for clip in read_clips(options.sounds, options.transcripts) if _is_sentence(clip)]
-    held_out = clips[HELD_OUT_EVERY // 2 :: HELD_OUT_EVERY]
+    held_out = clips[::HELD_OUT_EVERY]
     kept = [clip for clip in clips if clip not in held_out]
     write_model(options.output / "model", [clip.text for clip in clips])
     _write(options.output / "train.jsonl", kept)

@@ -115,7 +115,8 @@ class ResultDocument(TolerantModel):
     adapter_uri: str | None = Field(default=None, max_length=2048)
     metrics: Metrics = {}
     """After training. The built-in trainer gives `eval_loss`, `train_loss`, `tokens`, …, and of a language model
-    `perplexity`, `token_accuracy` and, where data are questions with answers, `exact_match`."""
+    `perplexity`, `token_accuracy` and, where data are questions with answers, `exact_match`; of one of speech `wer`,
+    `cer`, `recordings_wer` and `recordings_cer`."""
     base_metrics: Metrics = {}
     """The same measures of the base model, before training."""
     eval_samples: int | None = None

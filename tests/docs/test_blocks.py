@@ -45,6 +45,9 @@ NOT_RUN = {
     "cat > trainingjob.yaml": "tests/docs/test_laptop.py follows that page",
     "python -m perdure_trainer": "tests/docs/test_laptop.py follows that page",
     'aws s3 cp --recursive "$(kubectl': "needs the AWS command line and a bucket",
+    "pip install '.[speech]'": "tests/docs/test_speech.py follows that page",
+    "cat > speech/trainingjob.yaml": "tests/docs/test_speech.py follows that page",
+    "python -m perdure_trainer --spec speech/": "tests/docs/test_speech.py follows that page",
     "kubectl port-forward --namespace": "takes a fixed port of the machine and goes on in the background",
 }
 """Beginnings of shell blocks that are not run, each with its reason. Every other one is."""
