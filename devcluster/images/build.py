@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -179,7 +179,7 @@ def _forget_older(image: Image, tag: str, there: Iterable[str]) -> None:
     prefix = f"localhost/{image.repository}:"
     for name in there:
         if name.startswith(prefix) and name != prefix + tag:
-            _buildah("rmi", name)
+            forget(name)
 
 
 def _forget_older_stages(image: Image) -> None:
@@ -187,7 +187,13 @@ def _forget_older_stages(image: Image) -> None:
     ours = f"label={STAGE_LABEL}={image.repository}"
     stages = _buildah("images", "--quiet", "--filter", "dangling=true", "--filter", ours).split()
     for stage in stages[1:]:
-        _buildah("rmi", stage)
+        forget(stage)
+
+
+def forget(image: str) -> None:
+    """What a build beside this one holds, or one that was cut off, stays until `buildah rm` lets go of it."""
+    with suppress(BuildError):
+        _buildah("rmi", image)
 
 
 def _stored_images() -> Mapping[str, str]:

@@ -142,6 +142,27 @@ def test_a_build_asks_the_package_index_that_the_machine_asks(
     assert build.package_index(environment, [tmp_path / "missing", tmp_path / "pip.conf"]) == expected
 
 
+def buildah(*arguments: str) -> str:
+    return subprocess.run(["buildah", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.cluster
+def test_what_a_build_that_was_cut_off_holds_does_not_stop_the_next() -> None:
+    name = "localhost/perdure-probe:older"
+    container = buildah("from", "scratch")
+    buildah("commit", "--quiet", "--rm", container, name)
+    holding = buildah("from", name)
+    try:
+        build.forget(name)
+
+        assert buildah("images", "--quiet", name)
+    finally:
+        buildah("rm", holding)
+    build.forget(name)
+
+    assert name not in buildah("images", "--format", "{{.Name}}:{{.Tag}}")
+
+
 def test_an_unknown_image_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         build.main(["cpu", "gqu"])
