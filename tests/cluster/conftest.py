@@ -177,7 +177,7 @@ def installed_store(system: Kubectl, secret: dict[str, str]) -> Iterator[Stores]
         yield Stores()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stores(system: Kubectl, store_secret: dict[str, str]) -> Iterator[Stores]:
     with installed_store(system, store_secret) as stores:
         yield stores

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any, Final
+
+from pydantic import ValidationError
 
 from perdure_api.model import TolerantModel
 
@@ -11,6 +14,11 @@ FORMAT: Final = 1
 """Raised when an older trainer could no longer read a checkpoint."""
 MANIFEST_NAME: Final = "manifest.json"
 MANIFEST_LIMIT_BYTES: Final = 2**20
+_SEAL: Final = "seal"
+
+
+class ManifestError(Exception):
+    """The content is no manifest that can be trusted; the message says why."""
 
 
 class FileEntry(TolerantModel):
@@ -44,6 +52,38 @@ class Manifest(TolerantModel):
     """`sha256:…` of what training depends on: `dataset`, `model`, `tokenizer`, `config`."""
     recipe: dict[str, Any]
     """The part of the spec that `config` is the fingerprint of."""
+
+    def to_bytes(self) -> bytes:
+        """What is written: JSON, with a seal over all the rest of it."""
+        document = self.model_dump(mode="json", by_alias=True)
+        return json.dumps({**document, _SEAL: _digest(document)}).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Manifest:
+        """What was written.
+
+        Raises:
+            ManifestError: it is another thing, or of a newer trainer. A bit that flipped in a fingerprint must not
+                look like another model.
+        """
+        try:
+            document = dict(json.loads(content))
+            seal = document.pop(_SEAL, None)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ManifestError(f"{MANIFEST_NAME} is no JSON object: {error}") from error
+        form = document.get("format")
+        if isinstance(form, int) and form > FORMAT:
+            raise ManifestError(f"format {form} is of a newer trainer; this one reads up to {FORMAT}")
+        if seal != _digest(document):
+            raise ManifestError(f"{MANIFEST_NAME} is not what was written: its seal does not fit")
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise ManifestError(f"{MANIFEST_NAME} is unreadable ({error.error_count()} problems)") from error
+
+
+def _digest(document: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def differences(found: dict[str, Any], expected: dict[str, Any], prefix: str = "") -> list[str]:

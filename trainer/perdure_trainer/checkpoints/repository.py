@@ -18,18 +18,17 @@ from datetime import UTC, datetime
 from typing import Final
 
 import structlog
-from pydantic import ValidationError
 
 from perdure_api.pod import CheckpointRef
 from perdure_api.uri import StoreUri
 from perdure_data.errors import AlreadyExists, NotFound, TooLarge
 from perdure_data.stores import Stores
 from perdure_trainer.checkpoints.manifest import (
-    FORMAT,
     MANIFEST_LIMIT_BYTES,
     MANIFEST_NAME,
     FileEntry,
     Manifest,
+    ManifestError,
     differences,
 )
 from perdure_trainer.checkpoints.payload import PayloadError, files_of, snapshot_of
@@ -173,15 +172,13 @@ class Repository:
     def _commit(self, folder: StoreUri, manifest: Manifest) -> None:
         uri = folder.child(MANIFEST_NAME)
         try:
-            self.stores.put_if_absent(uri, manifest.model_dump_json(by_alias=True).encode())
+            self.stores.put_if_absent(uri, manifest.to_bytes())
         except AlreadyExists:
             # The folder is ours alone: the store had written it, and only its answer got lost before a retry.
             return
 
     def _load(self, checkpoint: Committed) -> Snapshot:
         manifest = self._manifest(checkpoint)
-        if manifest.format > FORMAT:
-            raise BrokenCheckpoint(f"format {manifest.format} is of a newer trainer; this one reads up to {FORMAT}")
         self._refuse_if_foreign(checkpoint, manifest)
         files = {entry.name: self._content(checkpoint, entry) for entry in manifest.files}
         try:
@@ -203,11 +200,9 @@ class Repository:
     def _manifest(self, checkpoint: Committed) -> Manifest:
         uri = checkpoint.folder.child(MANIFEST_NAME)
         try:
-            return Manifest.model_validate_json(self.stores.read(uri, limit_bytes=MANIFEST_LIMIT_BYTES))
-        except (NotFound, TooLarge) as error:
+            return Manifest.from_bytes(self.stores.read(uri, limit_bytes=MANIFEST_LIMIT_BYTES))
+        except (NotFound, TooLarge, ManifestError) as error:
             raise BrokenCheckpoint(str(error)) from error
-        except ValidationError as error:
-            raise BrokenCheckpoint(f"{MANIFEST_NAME} is unreadable ({error.error_count()} problems)") from error
 
     def _refuse_if_foreign(self, checkpoint: Committed, manifest: Manifest) -> None:
         other = sorted(name for name, value in self.fingerprints.items() if manifest.fingerprints.get(name) != value)
