@@ -170,14 +170,13 @@ class _Folder:
                 return None
 
     def _check_shards(self, weights: dict[str, ObjectInfo]) -> None:
-        index = "model.safetensors.index.json"
-        if index not in self.files:
-            return
-        named = set(map(str, self._json(index).get("weight_map", {}).values()))
-        if missing := sorted(named - weights.keys()):
-            raise self._broken(
-                f"{len(named) - len(missing)} of {len(named)} files of weights", f"also {_listed(missing)}"
-            )
+        # Its name is not always `model`: CSM-1B has weights of two formats beside each other.
+        for index in (name for name in self.files if name.endswith(".safetensors.index.json")):
+            named = set(map(str, self._json(index).get("weight_map", {}).values()))
+            if missing := sorted(named - weights.keys()):
+                raise self._broken(
+                    f"{len(named) - len(missing)} of {len(named)} files of weights", f"also {_listed(missing)}"
+                )
 
     def _check_size(self, info: ObjectInfo) -> None:
         """Compares a file's size with what its header promises: an upload that was cut off is found here."""

@@ -83,6 +83,11 @@ async def test_a_missing_folder_is_not_found(stores: Stores, folder: StoreUri) -
             "0 of 2 files of weights; expected also 1.safetensors, 2.safetensors",
             id="missing shard",
         ),
+        pytest.param(
+            {**GOOD, "transformers.safetensors.index.json": b'{"weight_map": {"a": "model.safetensors", "b": "2"}}'},
+            "1 of 2 files of weights; expected also 2",
+            id="missing shard of another name",
+        ),
         pytest.param({"a.gguf": b"GGUF", "b.gguf": b"GGUF"}, r"2 GGUF files \(a.gguf, b.gguf\)", id="two gguf"),
         pytest.param({"a.gguf": b"nope"}, "a GGUF file, which begins with", id="no gguf"),
     ],

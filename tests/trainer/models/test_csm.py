@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 from transformers import CsmConfig, CsmForConditionalGeneration
 
 from perdure_api.spec import LoraSpec, TrainingJobSpec, TrainingSpec
@@ -100,6 +102,29 @@ def own_loss(model: Csm, utterance: Utterance) -> tuple[float, int]:
         labels=labels,
     )
     return float(found.loss), frames + 1
+
+
+def test_weights_are_found_where_csm_1b_has_them(model: Csm, tmp_path: Path) -> None:
+    """In parts of another name, which config.json tells, beside weights in the format of those who made it."""
+    tiny.write_model(tmp_path)
+    base: Any = model.module.get_base_model()
+    other = CsmForConditionalGeneration(base.config)
+    other.save_pretrained(tmp_path / "parts", max_shard_size="200KB")
+    for part in (tmp_path / "parts").glob("model*.safetensors*"):
+        renamed = part.name.replace("model", "transformers", 1)
+        content = part.read_bytes()
+        if part.suffix == ".json":
+            content = content.replace(b'"model-', b'"transformers-')
+        (tmp_path / renamed).write_bytes(content)
+    save_file({"some.weight": torch.ones(3)}, tmp_path / "model.safetensors")
+    config = json.loads((tmp_path / "config.json").read_text())
+    name = "transformers.safetensors.index.json"
+    (tmp_path / "config.json").write_text(json.dumps({**config, "transformers_weights": name}))
+
+    assert len(list(tmp_path.glob("transformers-*.safetensors"))) > 1
+    found = load(tmp_path).module.get_base_model().state_dict()
+    plain = {name.replace(".base_layer", ""): value for name, value in found.items()}
+    assert all(torch.equal(plain[name], value) for name, value in other.state_dict().items())
 
 
 def test_the_loss_is_the_one_that_transformers_defines(model: Csm, tmp_path: Path) -> None:
