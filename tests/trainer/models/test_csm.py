@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import save_file
 from transformers import CsmConfig, CsmForConditionalGeneration
 
-from perdure_api.spec import LoraSpec, TrainingJobSpec, TrainingSpec
+from perdure_api.spec import LoraSpec, Precision, TrainingJobSpec, TrainingSpec
 from perdure_api.uri import parse_uri
 from perdure_data.datasets import DatasetReader, Passage, Source, Utterance
 from perdure_data.stores import Stores
@@ -201,6 +201,23 @@ def test_a_few_steps_learn_the_recordings(model: Csm, corpus: Corpus) -> None:
     assert losses[-1] < losses[0] - 0.3
     with torch.no_grad(), model.without_adapter():
         assert float(model.loss(batch)) / batch.labels == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_half_the_digits_do_not_change_what_is_learnt(
+    folder: Path, model: Csm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights may be bfloat16; the codec's never are, so that a recording has the same codes."""
+    monkeypatch.setattr(csm, "EXAMINED", 1)
+    short = load(folder, training=TRAINING.model_copy(update={"precision": Precision.BFLOAT16}))
+    base: Any = short.module.get_base_model()
+    assert base.lm_head.weight.dtype == torch.bfloat16
+    corpora = [corpus_of(each, tmp_path / name) for name, each in {"whole": model, "half": short}.items()]
+    batches = [batch_of(corpus, 0, 1) for corpus in corpora]
+    assert torch.equal(batches[0].codes, batches[1].codes)
+    losses = [each.loss(batch) for each, batch in zip((model, short), batches, strict=True)]
+    assert float(losses[1].detach()) == pytest.approx(float(losses[0].detach()), rel=0.01)
+    losses[1].backward()  # type: ignore[no-untyped-call]
+    assert math.isfinite(evaluate(short, corpora[1].held_out, 2, StopSignal()).metrics["wer"])
 
 
 def test_the_same_utterances_give_the_same_files(model: Csm, tmp_path: Path) -> None:
