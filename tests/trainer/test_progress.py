@@ -275,11 +275,10 @@ def test_whatever_the_receiver_answers_the_next_report_is_sent(receiver: Receive
     ],
 )
 def test_a_receiver_that_is_not_there_costs_nothing(settings: ProgressSettings) -> None:
-    reporter = ProgressReporter(settings, ignore, QUICK)
-    begun = time.monotonic()
-    for _ in range(1000):
+    """With a second between tries, a teller that waited would be here until the test's time is up."""
+    reporter = ProgressReporter(settings, ignore, interval_seconds=1)
+    for _ in range(10_000):
         reporter.tell(report(1))
-    assert time.monotonic() - begun < 1
     reporter.close(SECONDS)
     assert not reporter._thread.is_alive()
 
@@ -288,6 +287,5 @@ def test_a_receiver_that_hangs_is_not_waited_for(receiver: Receiver) -> None:
     receiver.hold.clear()
     reporter = ProgressReporter(ProgressSettings(receiver.url, None, None), ignore, QUICK)
     reporter.tell(report(1))
-    begun = time.monotonic()
     reporter.close(0.1)
-    assert time.monotonic() - begun < 2
+    assert reporter._thread.is_alive()  # left behind, for it waits still
