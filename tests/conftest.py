@@ -150,7 +150,7 @@ def _wait_until_it_answers(endpoint: str, process: subprocess.Popen[bytes], log:
 
 @dataclass(frozen=True)
 class ApiServer:
-    """A kube-apiserver with an etcd of its own, and our CRD; no controllers, no nodes."""
+    """A kube-apiserver with an etcd of its own; no controllers, no nodes."""
 
     url: str
     folder: Path
@@ -197,7 +197,21 @@ class ApiServer:
 @pytest.fixture(scope="module")
 def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """One API server for a test module."""
-    folder = tmp_path_factory.mktemp("apiserver")
+    with _running(tmp_path_factory.mktemp("apiserver")) as server:
+        server.kubectl("apply", "-f", str(CRD))
+        server.kubectl("wait", "--for=condition=Established", "-f", str(CRD), "--timeout=30s")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def api_server_without_perdure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """One that never had our CRD: to delete it as soon as it is established can take minutes."""
+    with _running(tmp_path_factory.mktemp("apiserver")) as server:
+        yield server
+
+
+@contextmanager
+def _running(folder: Path) -> Iterator[ApiServer]:
     (folder / "tokens.csv").write_text(f"{ADMIN_TOKEN},admin,admin,system:masters\n")
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     (folder / "accounts.key").write_bytes(
@@ -228,8 +242,6 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         try:
             server = ApiServer(f"https://127.0.0.1:{secure}", folder)
             _wait_until_ready(server, process)
-            server.kubectl("apply", "-f", str(CRD))
-            server.kubectl("wait", "--for=condition=Established", "-f", str(CRD), "--timeout=30s")
             yield server
         finally:
             process.kill()

@@ -279,18 +279,9 @@ class TestErrors:
 
 
 class TestAClusterWithoutPerdure:
-    @pytest.fixture(autouse=True)
-    def _no_crd(self, api_server: ApiServer, namespace: Namespace) -> Any:
-        crd = f"{names.PLURAL}.{names.GROUP}"
-        document = api_server.kubectl("get", "crd", crd, "-o", "yaml")
-        api_server.kubectl("delete", "crd", crd)
-        yield
-        api_server.kubectl("create", "-f", "-", document=yaml.safe_load(document))
-        api_server.kubectl("wait", "--for=condition=Established", f"crd/{crd}")
-
     @pytest.mark.parametrize("command", [("list",), ("watch", "smol"), ("describe", "smol"), ("logs", "smol")])
-    def test_is_said_to_be_one(self, cli: Cli, command: tuple[str, ...]) -> None:
-        status, lines = cli(*command)
+    def test_is_said_to_be_one(self, cli: Cli, api_server_without_perdure: ApiServer, command: tuple[str, ...]) -> None:
+        status, lines = type(cli)(api_server_without_perdure.kubeconfig, "default")(*command)
 
         assert (status, len(lines)) == (3, 1)
         assert "Perdure is not installed there" in lines[0]

@@ -17,7 +17,6 @@ import yaml
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from perdure_api.crd import PLAIN as CRD
 from perdure_api.uri import parse_uri
 from perdure_data.datasets import DatasetBroken, Source
 from perdure_data.datasets.extract import Extract
@@ -106,13 +105,15 @@ class Reader:
 
 
 @pytest.fixture
-def reader(api_server: ApiServer) -> Iterator[Reader]:
-    """One whose TrainingJob `bible` succeeds as soon as it is there: nothing on this API server would run it."""
-    api_server.kubectl("delete", "-f", str(CRD))  # the chart brings it
+def reader(api_server_without_perdure: ApiServer) -> Iterator[Reader]:
+    """One whose chart brings the CRD, and whose TrainingJob `bible` succeeds as soon as it is there.
+
+    Nothing on this API server would run it.
+    """
     kubectl = build_binaries(paths_from_environment(os.environ).cache).path("kubectl")
     environment = {
         **os.environ,
-        "KUBECONFIG": str(api_server.kubeconfig),
+        "KUBECONFIG": str(api_server_without_perdure.kubeconfig),
         "PATH": f"{kubectl.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "AWS_ACCESS_KEY_ID": "a-key",
         "AWS_SECRET_ACCESS_KEY": "a-secret",
