@@ -106,7 +106,7 @@ class Reason(StrEnum):
     DISRUPTED = "Disrupted"
     """The pod was preempted, evicted, deleted, or its node lost it. Does not count against retry.maxAttempts."""
     OUT_OF_MEMORY = "OutOfMemory"
-    """The container used more memory than it may."""
+    """The container needed more memory than it may use, or than the GPU has."""
     NO_CAPACITY = "NoCapacity"
     """No node can take the pod."""
     IMAGE_PULL_FAILED = "ImagePullFailed"

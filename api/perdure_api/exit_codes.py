@@ -20,13 +20,15 @@ class ExitCode(IntEnum):
     DATA = 65
     """The dataset is wrong: not tried again."""
     TEMPORARY = 75
-    """A store or service could not be reached for long: tried again."""
+    """A store or service could not be reached for long, or has no room left: tried again."""
     FENCED = 76
     """A newer attempt has taken over: this one's end does not matter."""
     CONFIG = 78
     """The spec cannot work (model, LoRA targets, sizes): not tried again."""
     DIVERGED = 79
     """The loss is no longer a number: not tried again."""
+    OUT_OF_MEMORY = 81
+    """More memory was needed than there is, of the machine or of the GPU: tried again."""
     STOPPED = 143
     """Ended on SIGTERM after saving: 128 + 15, what a shell reports for it."""
 

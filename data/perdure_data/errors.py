@@ -13,6 +13,7 @@ StoreError
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,6 +60,7 @@ class Unavailable(StoreError):
     """The store cannot be reached, or answers that it has troubles of its own: try again later."""
 
 
+_SYSTEM: Final = re.compile(r"(?:os error |Errno )(\d+)")
 _STATUS: Final = re.compile(r"non-2xx status code: (\d{3})")
 _CODE: Final = re.compile(r"<Code>(\w+)</Code>")
 _METADATA_SERVICES: Final = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
@@ -140,9 +142,10 @@ def _by_status(uri: StoreUri, status: int, code: str, text: str) -> StoreError:
 
 def _by_text(uri: StoreUri, text: str) -> StoreError:
     # The operating system's own numbers: obstore passes them on as text.
-    if "os error 28" in text or "os error 122" in text:
+    number = int(match[1]) if (match := _SYSTEM.search(text)) else None
+    if number in {errno.ENOSPC, errno.EDQUOT}:
         return NoSpace(f"{uri}: no space left on the file system; make room or mount a larger volume")
-    if "os error 13" in text or "os error 30" in text or "os error 1)" in text:
+    if number in {errno.EACCES, errno.EROFS, errno.EPERM}:
         return AccessDenied(f"{uri}: this process may not read or write there; check owner and mount of the folder")
     if "redirect without LOCATION" in text:
         return StoreError(f"{uri}: the store says that the bucket is in another region; set AWS_REGION to it")

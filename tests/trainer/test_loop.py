@@ -199,8 +199,22 @@ def test_a_gradient_without_end_ends_the_run() -> None:
     bench = Bench(spec=TrainingSpec(max_steps=5, max_grad_norm=0))
     loss = bench.model.loss
     bench.model.loss = lambda batch: (loss(batch) * 0 + 1e30 * loss(batch)) * 1e30  # type: ignore[method-assign]
-    with pytest.raises(Diverged, match="at step 1; there is no checkpoint of this attempt"):
+    with pytest.raises(Diverged, match=r"at step 1; there is no checkpoint yet\. Nothing is learnt by then"):
         bench.run()
+
+
+def test_weights_that_are_no_numbers_are_never_saved_and_end_the_run() -> None:
+    """The last step's update has no later loss that would show it."""
+    bench = Bench(spec=TrainingSpec(max_steps=7, batch_size=4))
+
+    def spoil(report: StepReport) -> None:
+        if report.position.step == 7:
+            dict(state.trainable(bench.model.module))["2.bias"].data.fill_(math.inf)
+
+    bench.after_step = spoil
+    with pytest.raises(Diverged, match=r"no numbers after step 7; the last good checkpoint is memory/5\. Lower"):
+        bench.run()
+    assert bench.saved_steps == [5]
 
 
 def test_a_save_that_fails_never_stops_training_and_is_soon_tried_again() -> None:
@@ -225,7 +239,8 @@ def test_after_max_failures_in_a_row_the_attempt_is_given_up() -> None:
 
     bench.shelf.on_save = fail
     with pytest.raises(
-        TemporaryError, match=r"3 checkpoints in a row.* because the store is away.*goes on from memory/5"
+        TemporaryError,
+        match=r"maxFailures allows \(3\).* because the store is away.*the last good checkpoint is memory/5",
     ):
         bench.run()
     assert bench.saved_steps == [5]

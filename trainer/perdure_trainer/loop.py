@@ -12,6 +12,7 @@ import structlog
 import torch
 
 from perdure_trainer import state
+from perdure_trainer.checkpoints.writer import ADVICE
 from perdure_trainer.failures import Diverged, TemporaryError
 from perdure_trainer.schedule import learning_rate
 from perdure_trainer.state import Position, Randomness
@@ -144,17 +145,15 @@ class Training:
         if math.isfinite(loss) and math.isfinite(norm):
             return
         self.writer.collect(timeout_seconds=LAST_SAVE_SECONDS)
-        newest = self.writer.newest
-        last = f"the last good checkpoint is {newest.uri}" if newest else "there is no checkpoint of this attempt"
         what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradients' norm is {norm}"
-        raise Diverged(f"{what} at step {step}; {last}. Lower training.learningRate, or raise warmupSteps")
+        advice = ADVICE if step > 1 else "Nothing is learnt by then: look at the base model and training.precision"
+        raise Diverged(f"{what} at step {step}; {self.writer.last_good}. {advice}")
 
     def _refuse_if_nothing_can_be_saved(self) -> None:
         if self.writer.failures >= self.checkpoint.max_failures:
             raise TemporaryError(
-                f"{self.writer.failures} checkpoints in a row could not be saved (checkpoint.maxFailures), the last "
-                f"because {self.writer.last_failure}; what is not saved would be lost. The next attempt goes on from "
-                f"{self.writer.newest.uri if self.writer.newest else 'where this one began'}"
+                f"as many saves in a row failed as checkpoint.maxFailures allows ({self.writer.failures}), the last "
+                f"because {self.writer.last_failure}. What is not saved would be lost; {self.writer.last_good}"
             )
 
     def _save_is_due(self, step: int, seconds: float) -> bool:

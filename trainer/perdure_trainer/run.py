@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,8 +21,10 @@ from perdure_trainer.console import ProgressLine
 from perdure_trainer.data.order import Order
 from perdure_trainer.dataset import DatasetPreparation
 from perdure_trainer.evaluation import Evaluation, evaluate
+from perdure_trainer.failures import Diverged
 from perdure_trainer.journal.run_journal import RunJournal
 from perdure_trainer.loop import StepReport, Training, Wishes
+from perdure_trainer.memory import killed_since, kills_here
 from perdure_trainer.model_files import fetch_model
 from perdure_trainer.models import kind_of
 from perdure_trainer.progress.report import eta_seconds, progress_report
@@ -57,6 +60,7 @@ class Run:
         self._journal = RunJournal(settings)
         self._writer: CheckpointWriter | None = None
         self._from_step: int | None = None
+        self._from_checkpoint: str | None = None
         self._step: int | None = None
         self._logged_at: datetime | None = None
 
@@ -112,7 +116,7 @@ class Run:
         )
         position = self._resume(repository, model, optimizer)
         self._from_step = self._step = position.step
-        self._writer = CheckpointWriter(repository, position.step, self._on_failed_save)
+        self._writer = CheckpointWriter(repository, position.step, self._from_checkpoint, self._on_failed_save)
         training = Training(
             model=model,
             optimizer=optimizer,
@@ -129,7 +133,7 @@ class Run:
         return training.run(position)
 
     def _resume(self, repository: Repository, model: TrainableModel, optimizer: torch.optim.Optimizer) -> Position:
-        self._patience.call(repository.claim)
+        self._claim(repository)
         broken: dict[Committed, str] = {}
         found = self._patience.call(lambda: repository.load_newest(broken.__setitem__))
         for each, why in broken.items():
@@ -141,9 +145,20 @@ class Run:
             _log.info("training_started")
             return Position()
         checkpoint, snapshot = found
+        self._from_checkpoint = str(checkpoint.folder)
         state.put_back(snapshot, model.module, optimizer)
         _log.info("training_resumed", uri=str(checkpoint.folder), step=checkpoint.step, attempt_of=checkpoint.attempt)
         return snapshot.position
+
+    def _claim(self, repository: Repository) -> None:
+        here = kills_here()
+        before = self._patience.call(lambda: repository.claim(here))
+        if before and (killed := killed_since(before.memory_kills, here)):
+            _log.warning(
+                "killed_for_memory",
+                message=f"since attempt {self._settings.attempt - 1} began, the kernel has killed for memory in this "
+                f"cgroup ({killed} times); lower training.batchSize or sequenceLength, or give the trainer more memory",
+            )
 
     def _notice(self, reason: NoticeReason, message: str) -> None:
         if self._reporter:
@@ -165,6 +180,9 @@ class Run:
         with model.without_adapter():
             base = evaluate(model, corpus.held_out, batch_size, self._stop)
         adapted = evaluate(model, corpus.held_out, batch_size, self._stop)
+        for which, found in (("of the base model", base), ("with the adapter", adapted)):
+            if not math.isfinite(loss := found.metrics["eval_loss"]):
+                raise Diverged(f"the held-out loss {which} is {loss}; look at training.precision and the held-out data")
         _log.info("evaluated", base=base.metrics, adapted=adapted.metrics, samples=adapted.samples)
         return base, adapted
 

@@ -47,6 +47,11 @@ class Snapshot:
     generators: dict[str, Any] = field(default_factory=dict)
     """Python's and NumPy's generators, as JSON."""
 
+    @property
+    def finite(self) -> bool:
+        """Whether every weight of the adapter is a number."""
+        return all(bool(weight.isfinite().all()) for weight in self.adapter.values())
+
 
 @dataclass(frozen=True)
 class Randomness:

@@ -18,7 +18,7 @@ def shown(text: str) -> str:
 
 def shown_value(value: Any) -> str:
     """The kind of a value, and its beginning."""
-    return f"{kind_of(value)} ({shown(json.dumps(value, default=repr))})"
+    return "null" if value is None else f"{kind_of(value)} ({shown(json.dumps(value, default=repr))})"
 
 
 def names(found: Collection[str]) -> str:

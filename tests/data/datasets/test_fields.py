@@ -117,7 +117,7 @@ def test_what_the_spec_says_must_be_there() -> None:
         ),
         pytest.param({}, 'field "text" is missing (found no fields)', id="no fields"),
         pytest.param({"text": 17}, 'field "text" is a number (17); it must be a string', id="number"),
-        pytest.param({"text": None}, 'field "text" is null (null); it must be a string', id="null"),
+        pytest.param({"text": None}, 'field "text" is null; it must be a string', id="null"),
         pytest.param({"text": ["a"]}, 'field "text" is a list (["a"]); it must be a string', id="list"),
         pytest.param({"text": b"a"}, 'field "text" is binary data', id="binary"),
         pytest.param({"text": "\ud800"}, 'field "text" holds half a surrogate pair', id="surrogate"),

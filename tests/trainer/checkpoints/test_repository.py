@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from structlog.testing import capture_logs
 
 from perdure_api.spec import CheckpointSpec, DatasetSpec, LoraSpec, ModelSpec, TrainingSpec
 from perdure_api.uri import StoreUri, parse_uri
-from perdure_data.stores import Stores
+from perdure_data.stores import ObjectInfo, Stores
+from perdure_trainer.checkpoints.manifest import MANIFEST_NAME
+from perdure_trainer.checkpoints.payload import FILES
 from perdure_trainer.checkpoints.repository import Committed, Repository, committed, expendable
 from perdure_trainer.failures import ConfigError, Fenced
+from perdure_trainer.memory import MemoryKills
 from perdure_trainer.settings import Settings
 from perdure_trainer.state import Position, Randomness, Snapshot
 
@@ -211,6 +215,33 @@ def test_what_killed_saves_left_behind_is_deleted_but_not_a_newer_attempts_save(
     Repository(stores, settings(run_uri, 1), FINGERPRINTS).prune()
     second.prune()
     assert [info.uri for info in stores.list_objects(run_uri)] == [run_uri.child(begun.format(3))]
+
+
+def test_a_listing_that_does_not_know_the_newest_manifest_costs_nothing(run_uri: StoreUri) -> None:
+    """Its payload alone looks like a save that was never finished."""
+
+    class Late(Stores):
+        def list_objects(self, folder: StoreUri) -> list[ObjectInfo]:
+            unknown = re.compile(rf"/step-00000002-\w+/{MANIFEST_NAME}$")
+            return [info for info in super().list_objects(folder) if not unknown.search(info.uri.path)]
+
+    late = repository(Late(), run_uri)
+    for step in (1, 2):
+        late.save(snapshot(step))
+        late.prune()
+    assert steps(Stores(), run_uri) == [(1, 2), (1, 1)]
+    assert repository(Stores(), run_uri).load_newest() is not None
+    assert len(Stores().list_objects(run_uri)) == 2 * (len(FILES) + 1) + 1
+
+
+def test_an_attempt_hears_how_the_one_before_began(stores: Stores, run_uri: StoreUri) -> None:
+    kills = MemoryKills(group="here", count=3)
+    assert repository(stores, run_uri, attempt=1).claim(kills) is None
+    before = repository(stores, run_uri, attempt=2).claim()
+    assert before is not None
+    assert before.memory_kills == kills
+    stores.put(run_uri.child("attempts/2/started.json"), b"{")
+    assert repository(stores, run_uri, attempt=3).claim() is None
 
 
 def test_a_pruned_checkpoint_is_gone_for_readers_first(run_uri: StoreUri) -> None:

@@ -70,6 +70,7 @@ def test_an_exit_code_that_the_user_lists_is_permanent() -> None:
         (76, Reason.FENCED),
         (78, Reason.PERMANENT_ERROR),
         (79, Reason.DIVERGED),
+        (81, Reason.OUT_OF_MEMORY),
         (143, Reason.DISRUPTED),
     ],
 )

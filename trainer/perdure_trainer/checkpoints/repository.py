@@ -18,7 +18,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 import structlog
+from pydantic import ValidationError
 
+from perdure_api.model import TolerantModel
 from perdure_api.pod import CheckpointRef
 from perdure_api.uri import StoreUri
 from perdure_data.errors import AlreadyExists, NotFound, TooLarge
@@ -33,6 +35,7 @@ from perdure_trainer.checkpoints.manifest import (
 )
 from perdure_trainer.checkpoints.payload import PayloadError, files_of, snapshot_of
 from perdure_trainer.failures import ConfigError, Fenced
+from perdure_trainer.memory import MemoryKills
 from perdure_trainer.settings import Settings
 from perdure_trainer.state import Snapshot
 
@@ -81,6 +84,15 @@ def torn(paths: Sequence[StoreUri], attempt: int) -> set[StoreUri]:
     return begun - {each.folder for each in committed(paths)}
 
 
+class Started(TolerantModel):
+    """The first trace of an attempt."""
+
+    time: str
+    """RFC 3339."""
+    memory_kills: MemoryKills | None = None
+    """By then, where it began."""
+
+
 @dataclass(frozen=True)
 class Repository:
     """The checkpoints of one run as one attempt sees them. Methods may be called from any thread."""
@@ -89,14 +101,23 @@ class Repository:
     settings: Settings
     fingerprints: dict[str, str]
 
-    def claim(self) -> None:
+    def claim(self, memory_kills: MemoryKills | None = None) -> Started | None:
         """Leaves this attempt's first trace, by which earlier ones that still run somewhere see that they are over.
+
+        Returns:
+            That of the attempt before, where it left any.
 
         Raises:
             Fenced: a newer attempt has done so already.
         """
         self.refuse_if_fenced()
-        self.stores.put(self.settings.attempt_uri.child("started.json"), f'{{"time": "{_now()}"}}\n'.encode())
+        started = Started(time=_now(), memory_kills=memory_kills)
+        self.stores.put(self._started(self.settings.attempt), started.model_dump_json(by_alias=True).encode())
+        try:
+            before = self.stores.read(self._started(self.settings.attempt - 1), limit_bytes=MANIFEST_LIMIT_BYTES)
+            return Started.model_validate_json(before)
+        except (NotFound, TooLarge, ValidationError):
+            return None
 
     def save(self, snapshot: Snapshot) -> CheckpointRef:
         """Writes and commits a checkpoint.
@@ -164,10 +185,24 @@ class Repository:
         objects = [info.uri for info in self.stores.list_objects(self.settings.run_uri.child("attempts"))]
         attempt = self.settings.attempt
         old = {each.folder for each in expendable(committed(objects), attempt, self.settings.checkpoint.keep)}
-        abandoned = old | torn(objects, attempt)
+        abandoned = old | self._torn(objects)
         doomed = [uri for uri in objects if uri.parent in abandoned]
         for uri in sorted(doomed, key=lambda uri: not uri.path.endswith(f"/{MANIFEST_NAME}")):
             self.stores.delete(uri)
+
+    def _started(self, attempt: int) -> StoreUri:
+        return self.settings.run_uri.child("attempts", str(attempt), "started.json")
+
+    def _torn(self, paths: Sequence[StoreUri]) -> set[StoreUri]:
+        """What is torn for sure: a listing may be older than the newest manifest, which then is there all the same."""
+        return {folder for folder in torn(paths, self.settings.attempt) if not self._is_committed(folder)}
+
+    def _is_committed(self, folder: StoreUri) -> bool:
+        try:
+            self.stores.head(folder.child(MANIFEST_NAME))
+        except NotFound:
+            return False
+        return True
 
     def _commit(self, folder: StoreUri, manifest: Manifest) -> None:
         uri = folder.child(MANIFEST_NAME)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from perdure_data.errors import StoreError
+from perdure_trainer.failures import Diverged
 
 if TYPE_CHECKING:
     from perdure_api.pod import CheckpointRef
@@ -21,21 +22,33 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 
+ADVICE: Final = "Lower training.learningRate, or raise warmupSteps"
+"""What to do about weights that grow without end."""
 RETRY_SECONDS: Final = 5.0
 """A failed save is taken again after this time, from the state as it is then."""
 
 
 class CheckpointWriter:
-    """At most one save at a time. A save that fails is told and counted, and never stops training."""
+    """At most one save at a time. A save that fails is told and counted, and never stops training.
+
+    Args:
+        repository: Where to.
+        from_step: The step that training goes on from.
+        from_checkpoint: URI of the checkpoint of that step; None at the beginning.
+        on_failure: Is told why a save failed, and how many have in a row.
+        clock: Seconds.
+    """
 
     def __init__(
         self,
         repository: Repository,
         from_step: int,
+        from_checkpoint: str | None = None,
         on_failure: Callable[[str, int], None] = lambda *_: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._repository = repository
+        self._from_checkpoint = from_checkpoint
         self._on_failure = on_failure
         self._clock = clock
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -56,6 +69,12 @@ class CheckpointWriter:
         """Whether a save may begin: none is under way, and none has just failed."""
         return self._running is None and self._clock() >= self._rest_until
 
+    @property
+    def last_good(self) -> str:
+        """A clause on what a next attempt can go on from."""
+        place = self.newest.uri if self.newest else self._from_checkpoint
+        return f"the last good checkpoint is {place}" if place else "there is no checkpoint yet"
+
     def submit(self, snapshot: Snapshot) -> None:
         """Begins a save. The one before must have been collected."""
         self.step = snapshot.position.step
@@ -66,6 +85,7 @@ class CheckpointWriter:
 
         Raises:
             Fenced: a newer attempt has begun.
+            Diverged: the weights that were to be saved are no numbers any more.
         """
         if self._running is None:
             return True
@@ -85,6 +105,9 @@ class CheckpointWriter:
         return True
 
     def _save(self, snapshot: Snapshot) -> CheckpointRef:
+        if not snapshot.finite:
+            step = snapshot.position.step
+            raise Diverged(f"the adapter has weights that are no numbers after step {step}; {self.last_good}. {ADVICE}")
         reference = self._repository.save(snapshot)
         _log.info("checkpoint_committed", uri=reference.uri, step=reference.step)
         try:

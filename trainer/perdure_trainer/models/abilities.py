@@ -10,6 +10,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from perdure_trainer.failures import ConfigError
+
 _LEAST_CONTRAST: Final = 8.0
 """Packing may differ from documents of their own by rounding; a document that is seen differs far more."""
 _FIRST, _SECOND = 7, 5
@@ -19,6 +21,9 @@ def keeps_documents_apart(base: Any) -> bool:
     """Whether positions that begin anew hide earlier documents of a row, as packing needs.
 
     A document is read on its own, behind another in a packed row, and behind it as its continuation.
+
+    Raises:
+        ConfigError: the model says nothing at all: its outputs are no numbers.
     """
     if "position_ids" not in inspect.signature(base.forward).parameters:
         return False
@@ -31,6 +36,11 @@ def keeps_documents_apart(base: Any) -> bool:
         expected = _logits(base, tokens[:, _FIRST:], alone)
         found = _logits(base, tokens, packed)[:, _FIRST:]
         seen = _logits(base, tokens, continued)[:, _FIRST:]
+    if not expected.isfinite().all():
+        raise ConfigError(
+            "what the base model says to any text is no number (nan or infinite); its weights are broken, or "
+            "training.precision does not suit them"
+        )
     return bool((found - expected).abs().max() * _LEAST_CONTRAST <= (seen - expected).abs().max())
 
 

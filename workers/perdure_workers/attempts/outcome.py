@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from perdure_api.conditions import Reason
@@ -20,6 +20,12 @@ _REFUSED_BY_KUBELET: Final = ("OutOf", "NodeAffinity", "NodePorts", "PodOSNotSup
 """Reasons of a pod that a node would not take, or not keep when its kubelet restarted: another node may."""
 _NEVER_RAN: Final = frozenset({"StartError", "ContainerCannotRun"})
 """What runtimes (containerd, cri-dockerd) say of a container that they could not start."""
+_NAMED: Final[Mapping[int, Reason]] = {
+    ExitCode.DIVERGED: Reason.DIVERGED,
+    ExitCode.FENCED: Reason.FENCED,
+    ExitCode.OUT_OF_MEMORY: Reason.OUT_OF_MEMORY,
+}
+"""Exit codes that have a reason of their own."""
 _LOST_BY_NODE: Final = "ContainerStatusUnknown"
 _SIGNAL_BASE: Final = 128
 _KILLED: Final = _SIGNAL_BASE + signal.SIGKILL
@@ -90,10 +96,8 @@ def _reason(
 def _by_exit_code(end: Termination, words: TerminationMessage, permanent: Collection[int]) -> tuple[Reason, str]:
     code = end.exit_code
     message = _message(end, words)
-    if code == ExitCode.DIVERGED:
-        return Reason.DIVERGED, message
-    if code == ExitCode.FENCED:
-        return Reason.FENCED, message
+    if code in _NAMED:
+        return _NAMED[code], message
     if code in PERMANENT or code in permanent:
         return Reason.PERMANENT_ERROR, message
     if code == _TERMINATED:
