@@ -72,7 +72,10 @@ def pod_page() -> str:
             "## Environment\n",
             *_enum_table(Env),
             "\n## Exit codes\n",
-            "0 is success. An exit code that is not listed counts as a failure and is tried again.\n",
+            (
+                "0 is success. An exit code that is not listed counts as a failure and is tried again. "
+                "[How a run ends](endings.md) has the sentences of the built-in trainer.\n"
+            ),
             *_enum_table(ExitCode),
             "\n## Progress\n",
             (

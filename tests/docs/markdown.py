@@ -63,6 +63,19 @@ def code_words(page: str) -> list[str]:
     return words
 
 
+def table_rows(page: str) -> list[list[list[str]]]:
+    """The tables of a page: the rows below each head, as the text of their cells."""
+    tables: list[list[list[str]]] = []
+    for before, token in itertools.pairwise(_tokens(page)):
+        if token.type == "tbody_open":
+            tables.append([])
+        elif token.type == "tr_open" and before.type != "thead_open":
+            tables[-1].append([])
+        elif before.type == "td_open":
+            tables[-1][-1].append(token.content)
+    return tables
+
+
 def links(page: str) -> list[str]:
     """Where the links of a page lead to."""
     return [str(token.attrs["href"]) for token in _inline(page) if token.type == "link_open"]

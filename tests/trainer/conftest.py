@@ -11,6 +11,7 @@ from perdure_api.pod import Env
 from perdure_api.uri import StoreUri, parse_uri
 from perdure_data.stores import Stores
 from tests.trainer import process, tiny
+from tests.trainer.surroundings import Surroundings
 
 
 @pytest.fixture
@@ -62,6 +63,7 @@ class Attempts:
     spec: dict[str, Any]
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    surroundings: Surroundings = field(default_factory=Surroundings)
     started: int = 0
 
     def start(
@@ -83,7 +85,7 @@ class Attempts:
             Env.SCRATCH: str(folder / "scratch"),
         }
         merged = {str(name): value for name, value in {**self.environment, **own, **environment}.items() if value}
-        return process.start(merged, folder, [], fault)
+        return process.start(merged, folder, [], fault, self.surroundings)
 
     def run(self, **options: Any) -> process.Ended:
         """Starts the next attempt and waits for its end."""

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
@@ -21,16 +22,22 @@ from perdure_api.pod import TerminationMessage
 from perdure_api.spec import TrainingSpec
 from perdure_api.uri import StoreUri
 from perdure_trainer import loop, schedule
+from perdure_trainer import main as trainer_main
 from perdure_trainer.checkpoints.manifest import Manifest
 from perdure_trainer.checkpoints.repository import Repository
 from perdure_trainer.checkpoints.writer import CheckpointWriter
 from perdure_trainer.data.cache import Keeper
 from perdure_trainer.main import main
+from perdure_trainer.patience import Patience
 from perdure_trainer.state import Snapshot
 from perdure_trainer.stopping import StopSignal
+from tests.trainer.surroundings import Surroundings
 
 PRELOADED = ["tests.trainer.process", "perdure_trainer.run", "perdure_trainer.models.causal_lm"]
-END_SECONDS = 60
+END_SECONDS = 300
+
+
+NOWHERE_SPECIAL = Surroundings()
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,10 @@ class Fault:
     """While it computes this step (from 0)."""
     in_save_of_step: int | None = None
     """Between the payload of this checkpoint and its manifest."""
+    raising_at_step: tuple[int, str] | None = None
+    """Not killed, but at this step (from 0) torch says that its GPU has no memory left, in these words."""
+    patience_seconds: float | None = None
+    """Not killed, but it waits no longer than that for a store."""
 
 
 @dataclass(frozen=True)
@@ -121,21 +132,30 @@ def context() -> ForkServerContext:
     return forkserver
 
 
-def start(environment: dict[str, str], folder: Path, arguments: list[str], fault: Fault | None) -> TrainerProcess:
+def start(
+    environment: dict[str, str],
+    folder: Path,
+    arguments: list[str],
+    fault: Fault | None,
+    surroundings: Surroundings = NOWHERE_SPECIAL,
+) -> TrainerProcess:
     """Starts an attempt with this environment and nothing else in it; without a Fault, as users run it."""
     folder.mkdir(parents=True)
-    process = context().Process(target=_main, args=(environment, folder, arguments, fault))
+    process = context().Process(target=_main, args=(environment, folder, arguments, fault, surroundings))
     process.start()
     return TrainerProcess(process, folder)
 
 
-def _main(environment: dict[str, str], folder: Path, arguments: list[str], fault: Fault | None) -> None:
+def _main(
+    environment: dict[str, str], folder: Path, arguments: list[str], fault: Fault | None, surroundings: Surroundings
+) -> None:
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG"}}
     os.environ.clear()
     os.environ.update(kept | environment)
+    surroundings.settle()
     torch.set_num_threads(1)
     if fault is not None:
         _plant(fault, folder)
@@ -151,6 +171,8 @@ def _plant(fault: Fault, own_folder: Path) -> None:
     def rate_or_die(training: TrainingSpec, step: int, total: int) -> float:
         if step == fault.at_step:
             os.kill(os.getpid(), signal.SIGKILL)
+        if fault.raising_at_step and step == fault.raising_at_step[0]:
+            raise torch.OutOfMemoryError(fault.raising_at_step[1])
         return rate(training, step, total)
 
     def commit_or_die(self: Repository, folder: StoreUri, manifest: Manifest) -> None:
@@ -161,6 +183,9 @@ def _plant(fault: Fault, own_folder: Path) -> None:
     def submit_and_wait(self: CheckpointWriter, snapshot: Snapshot) -> None:
         submit(self, snapshot)
         self.collect(timeout_seconds=None)
+
+    if fault.patience_seconds is not None:
+        vars(trainer_main)["Patience"] = partial(Patience, fault.patience_seconds)
 
     # A dozen steps of a tiny model take less time than one save: only so is it known which saves were done by when.
     CheckpointWriter.submit = submit_and_wait  # type: ignore[method-assign] # see above
