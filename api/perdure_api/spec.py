@@ -207,6 +207,10 @@ class TrainingSpec(ApiModel):
         description="Short documents share a training sequence, and none sees another: nothing is spent on padding. "
         "Without it each is a sequence of its own, and batchSize counts those.",
     )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Compute activations twice instead of keeping them: less memory, about a quarter slower.",
+    )
     seed: int = Field(
         default=0,
         ge=0,

@@ -49,6 +49,6 @@ def test_nothing_more_is_made_once_nobody_wants_it() -> None:
     found = ahead(items(), 2)
     next(found)
     (thread,) = set(threading.enumerate()) - before
-    found.close()  # type: ignore[attr-defined] # a generator
+    found.close()
     thread.join(30)
     assert not thread.is_alive()

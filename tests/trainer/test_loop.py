@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
@@ -59,6 +59,7 @@ class Bench:
     spec: TrainingSpec = field(default_factory=lambda: TrainingSpec(max_steps=20, batch_size=4, learning_rate=0.05))
     checkpoint: CheckpointSpec = field(default_factory=lambda: CheckpointSpec(every_steps=5))
     model: ToyModel = field(default_factory=ToyModel)
+    samples: Plane = field(default_factory=Plane)
     shelf: Shelf = field(default_factory=Shelf)
     stop: StopSignal = field(default_factory=StopSignal)
     wishes: Wishes = field(default_factory=Wishes)
@@ -69,7 +70,7 @@ class Bench:
     now: float = 0.0
 
     def run(self, resume_from: Snapshot | None = None) -> Position:
-        optimizer = torch.optim.AdamW([parameter for _, parameter in state.trainable(self.model.module)])
+        optimizer = torch.optim.AdamW([parameter for _, parameter in state.trainable(self.model.module)], fused=True)
         position = Position()
         torch.manual_seed(1)
         if resume_from:
@@ -79,7 +80,7 @@ class Bench:
         training = Training(
             model=self.model,
             optimizer=optimizer,
-            samples=Plane(),
+            samples=self.samples,
             order=Order(1, 100),
             spec=self.spec,
             checkpoint=self.checkpoint,
@@ -117,6 +118,32 @@ def test_training_lowers_the_loss_and_counts_what_it_did() -> None:
     assert (position.step, position.samples, position.labels) == (100, 800, 800)
     assert bench.reports[-1].loss < 0.5 * bench.reports[0].loss
     assert [report.position.step for report in bench.reports] == list(range(1, 101))
+
+
+def test_batches_are_made_before_the_step_that_needs_them() -> None:
+    third = Event()
+
+    class Told(Plane):
+        made = 0
+
+        def batch(self, indices: Sequence[int]) -> Points:
+            self.made += 1
+            if self.made == 3:
+                third.set()
+            return super().batch(indices)
+
+    seen = []
+    Bench(samples=Told(), after_step=lambda _: seen.append(third.wait(10) if not seen else True)).run()
+    assert seen[0]
+
+
+def test_a_batch_that_cannot_be_made_ends_training_with_what_was_wrong() -> None:
+    class Broken(Plane):
+        def batch(self, indices: Sequence[int]) -> Points:
+            raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        Bench(samples=Broken()).run()
 
 
 def test_saves_every_so_many_steps_and_at_the_end() -> None:

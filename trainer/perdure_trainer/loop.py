@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -13,21 +14,26 @@ import torch
 
 from perdure_trainer import state
 from perdure_trainer.checkpoints.writer import ADVICE
-from perdure_trainer.failures import Diverged, TemporaryError
+from perdure_trainer.data.ahead import ahead
+from perdure_trainer.failures import Diverged, Stopped, TemporaryError
 from perdure_trainer.schedule import learning_rate
 from perdure_trainer.state import Position, Randomness
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from perdure_api.spec import CheckpointSpec, TrainingSpec
     from perdure_trainer.checkpoints.writer import CheckpointWriter
     from perdure_trainer.data.order import Order
-    from perdure_trainer.models.contract import Samples, TrainableModel
+    from perdure_trainer.models.contract import Batch, Samples, TrainableModel
     from perdure_trainer.stopping import StopSignal
 
 _log = structlog.get_logger()
 
 LAST_SAVE_SECONDS: Final = 20.0
 """What the last save may take after SIGTERM: the kubelet kills 30 s after it, and a micro-step came before."""
+_STEPS_AHEAD: Final = 2
+"""Steps whose batches are made while others are computed."""
 LAST_SAVE_TRIES: Final = 3
 _LOSS_MEMORY: Final = 0.9
 """Weight of the past in the moving average of the loss."""
@@ -80,14 +86,25 @@ class Training:
             TemporaryError: checkpoint.maxFailures saves have failed in a row.
         """
         self.model.module.train()
-        saved_at = self.clock()
-        while position.step < self.total_steps:
-            begun = self.clock()
-            report = self._step(position, begun)
+        with closing(ahead(self._steps(position), _STEPS_AHEAD)) as steps:
+            position = self._follow(steps, position)
+        self._save_last(position, timeout_seconds=None)
+        return position
+
+    def _steps(self, position: Position) -> Iterator[list[Batch]]:
+        """The micro-batches of each step that is left."""
+        size, count = self.spec.batch_size, self.spec.gradient_accumulation_steps
+        for step in range(self.total_steps - position.step):
+            start = position.samples + step * size * count
+            yield [self.samples.batch(self.order.indices(start + number * size, size)) for number in range(count)]
+
+    def _follow(self, steps: Iterator[list[Batch]], position: Position) -> Position:
+        saved_at = begun = self.clock()
+        for batches in steps:
+            report = self._step(batches, position, begun)
             if report is None:
                 self._save_last(position, LAST_SAVE_SECONDS)
-                self.stop.raise_if_requested()
-                continue
+                raise Stopped(self.stop.because)
             position = report.position
             self.on_step(report)
             self.writer.collect()
@@ -96,16 +113,11 @@ class Training:
                 self.writer.submit(state.take(self.model.module, self.optimizer, position))
                 saved_at = self.clock()
                 self.wishes.checkpoint = False
-        self._save_last(position, timeout_seconds=None)
+            begun = self.clock()
         return position
 
-    def _step(self, position: Position, begun: float) -> StepReport | None:
+    def _step(self, batches: Sequence[Batch], position: Position, begun: float) -> StepReport | None:
         """One optimizer step; None, with everything as it was, when the end was asked for in its midst."""
-        size = self.spec.batch_size
-        batches = [
-            self.samples.batch(self.order.indices(position.samples + number * size, size))
-            for number in range(self.spec.gradient_accumulation_steps)
-        ]
         labels = sum(batch.labels for batch in batches)
         randomness = Randomness.now()
         total = torch.zeros((), device=self.model.device)
@@ -117,8 +129,8 @@ class Training:
             loss = self.model.loss(batch.to(self.model.device)) / labels
             loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
             total += loss.detach()
-        norm = self._clipped_norm()
-        mean_loss = total.item()
+        # One transfer for both: each makes the host wait for the device.
+        mean_loss, norm = torch.stack([total, self._clipped_norm()]).tolist()
         self._refuse_if_diverged(position.step + 1, mean_loss, norm)
         rate = learning_rate(self.spec, position.step, self.total_steps)
         for group in self.optimizer.param_groups:
@@ -135,11 +147,11 @@ class Training:
             labels_per_second=labels / max(seconds, 1e-9),
         )
 
-    def _clipped_norm(self) -> float:
+    def _clipped_norm(self) -> Tensor:
         """The norm of all gradients, which are scaled down to maxGradNorm where it is larger."""
         parameters = [parameter for _, parameter in state.trainable(self.model.module)]
         limit = self.spec.max_grad_norm or math.inf
-        return float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        return torch.nn.utils.clip_grad_norm_(parameters, limit)
 
     def _refuse_if_diverged(self, step: int, loss: float, norm: float) -> None:
         if math.isfinite(loss) and math.isfinite(norm):

@@ -113,6 +113,7 @@ class Run:
             [parameter for _, parameter in state.trainable(model.module)],
             lr=spec.learning_rate,
             weight_decay=spec.weight_decay,
+            fused=True,  # one kernel instead of a dozen for each of hundreds of small tensors
         )
         position = self._resume(repository, model, optimizer)
         self._from_step = self._step = position.step

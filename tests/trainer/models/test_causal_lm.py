@@ -37,10 +37,11 @@ from perdure_trainer.models.causal_lm import CausalLm
 from perdure_trainer.models.token_loss import linear_cross_entropy
 from tests.trainer import tiny
 
-pytestmark = pytest.mark.slow
-
-# peft asks transformers by a name that has become an alias.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.slow,
+    # peft asks transformers by a name that has become an alias.
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
 
 WORDS = 320
 SHAPE: dict[str, Any] = {
@@ -224,6 +225,23 @@ def test_a_model_that_cannot_pack_is_refused_unless_packing_is_off(tmp_path: Pat
     with pytest.raises(ConfigError, match=r"see each other in a MambaForCausalLM; set training\.packing to false"):
         loaded(folder)
     assert mean_loss(loaded(folder, "in_proj", packing=False), tmp_path / "data")[1] > 0
+
+
+def test_activations_that_are_computed_twice_change_no_gradient(tmp_path: Path) -> None:
+    folder = saved(seeded(llama), tmp_path / "model")
+    gradients = []
+    for twice in (False, True):
+        model = loaded(folder, gradient_checkpointing=twice)
+        model.prepare([Passage(text, ends_document=True) for text in tiny.documents(10)], tmp_path / "data")
+        model.module.train()
+        layer = model.module.get_base_model().model.layers[0].mlp  # type: ignore[union-attr] # a Llama
+        passes: list[int] = []
+        layer.register_forward_pre_hook(lambda *_, passes=passes: passes.append(1))  # type: ignore[misc] # a hook
+        torch.manual_seed(1)
+        model.loss(model.corpus(tmp_path / "data", 0.2).training.batch([0])).backward()
+        assert len(passes) == (2 if twice else 1)
+        gradients.append([part.grad for part in model.module.parameters() if part.requires_grad])
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
 
 
 def test_what_is_held_out_is_not_trained_on(tmp_path: Path) -> None:

@@ -220,6 +220,21 @@ def test_half_the_digits_do_not_change_what_is_learnt(
     assert math.isfinite(evaluate(short, corpora[1].held_out, 2, StopSignal()).metrics["wer"])
 
 
+def test_activations_that_are_computed_twice_change_no_gradient(folder: Path, tmp_path: Path) -> None:
+    gradients = []
+    for twice in (False, True):
+        model = load(folder, training=TRAINING.model_copy(update={"gradient_checkpointing": twice}))
+        model.module.train()
+        passes: list[int] = []
+        layer: Any = model.module.get_base_model().backbone_model
+        layer.layers[0].mlp.register_forward_pre_hook(lambda *_, passes=passes: passes.append(1))
+        batch = batch_of(corpus_of(model, tmp_path / str(twice)), 0)
+        model.loss(batch).backward()  # type: ignore[no-untyped-call]
+        assert len(passes) == (2 if twice else 1)
+        gradients.append([each.grad for each in model.module.parameters() if each.requires_grad])
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
+
+
 def test_the_same_utterances_give_the_same_files(model: Csm, tmp_path: Path) -> None:
     for name in ("one", "two"):
         model.prepare(utterances(), tmp_path / name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -26,7 +26,14 @@ from perdure_trainer.models.abilities import keeps_documents_apart, plain_head
 from perdure_trainer.models.adapter import adaptable_layers, adapted
 from perdure_trainer.models.answers import exact_answers
 from perdure_trainer.models.contract import Corpus, Measured, ModelFolder, TrainableModel, Usage
-from perdure_trainer.models.loading import check_sequence_length, dtype_for, place_elsewhere, tokenizer_fingerprint
+from perdure_trainer.models.gguf_files import read_once
+from perdure_trainer.models.loading import (
+    check_sequence_length,
+    dtype_for,
+    place_elsewhere,
+    spare_memory,
+    tokenizer_fingerprint,
+)
 from perdure_trainer.models.token_loss import linear_cross_entropy, linear_scores, scores
 
 _log = structlog.get_logger()
@@ -53,11 +60,7 @@ class CausalLm(TrainableModel):
     def load(cls, folder: ModelFolder, lora: LoraSpec, training: TrainingSpec) -> Self:
         """See the contract."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        source = _source(folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder.path, **source)
-        base: Any = AutoModelForCausalLM.from_pretrained(
-            folder.path, dtype=dtype_for(training.precision, device), **source
-        )
+        tokenizer, base = _loaded(folder, dtype_for(training.precision, device))
         base.config.use_cache = False
         check_sequence_length(base, training.sequence_length)
         _check_vocabulary(base, tokenizer)
@@ -67,9 +70,9 @@ class CausalLm(TrainableModel):
                 f"documents that are packed into one row would see each other in a {type(base).__name__}; set "
                 "training.packing to false"
             )
-        return cls(
-            adapted(base, adaptable_layers(base), lora, training.seed, task="CAUSAL_LM"), tokenizer, folder, training
-        )
+        module = adapted(base, adaptable_layers(base), lora, training.seed, task="CAUSAL_LM")
+        spare_memory(base, training)
+        return cls(module, tokenizer, folder, training)
 
     def prepare(self, records: Iterable[Record], folder: Path) -> None:
         """See the contract."""
@@ -167,6 +170,14 @@ class CausalLm(TrainableModel):
                 "2 tokens of a document, of which one is learnt, are needed. Use more data, or give dataset.evalUri"
             )
         return rows
+
+
+def _loaded(folder: ModelFolder, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Tokenizer and model."""
+    source = _source(folder)
+    with read_once() if source else nullcontext():
+        tokenizer = AutoTokenizer.from_pretrained(folder.path, **source)
+        return tokenizer, AutoModelForCausalLM.from_pretrained(folder.path, dtype=dtype, **source)
 
 
 def _source(folder: ModelFolder) -> dict[str, str]:

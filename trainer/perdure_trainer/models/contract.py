@@ -53,7 +53,10 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """The samples of those numbers; the same numbers give the same batch, on every machine."""
+        """The samples of those numbers; the same numbers give the same batch, on every machine.
+
+        It is made in a thread beside the training: it must not draw from a generator that training draws from.
+        """
 
 
 @dataclass(frozen=True)

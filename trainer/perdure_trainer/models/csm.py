@@ -23,7 +23,13 @@ from perdure_trainer.evaluation import spread
 from perdure_trainer.failures import ConfigError, DataError
 from perdure_trainer.models.adapter import adaptable_layers, adapted
 from perdure_trainer.models.contract import Corpus, Measured, ModelFolder, TrainableModel, Usage
-from perdure_trainer.models.loading import check_sequence_length, dtype_for, place_elsewhere, tokenizer_fingerprint
+from perdure_trainer.models.loading import (
+    check_sequence_length,
+    dtype_for,
+    place_elsewhere,
+    spare_memory,
+    tokenizer_fingerprint,
+)
 from perdure_trainer.speech.error_rates import error_rates
 from perdure_trainer.speech.recogniser import Recogniser
 from perdure_trainer.speech.utterances import Codes, Marks, UtteranceBatch, Utterances, as_document
@@ -73,7 +79,9 @@ class Csm(TrainableModel):
         _check_tokenizer(base, tokenizer)
         base.codec_model.float()  # its codebooks are close to each other: half the digits would find others
         base.to(device)
-        return cls(with_adapter(base, lora, training.seed), tokenizer, folder, training)
+        module = with_adapter(base, lora, training.seed)
+        spare_memory(base, training)
+        return cls(module, tokenizer, folder, training)
 
     def prepare(self, records: Iterable[Record], folder: Path) -> None:
         """See the contract."""

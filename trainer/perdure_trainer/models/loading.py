@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from perdure_api.spec import Precision
+from perdure_api.spec import Precision, TrainingSpec
 from perdure_trainer.failures import ConfigError
 from perdure_trainer.models.contract import ModelFolder
 
@@ -32,6 +32,17 @@ def check_sequence_length(base: Any, sequence_length: int) -> None:
         raise ConfigError(
             f"training.sequenceLength is {sequence_length}, but this model reads at most {limit} tokens; lower it"
         )
+
+
+def spare_memory(base: Any, training: TrainingSpec) -> None:
+    """Computes activations twice instead of keeping them, where that is wished for.
+
+    The adapter must be there already. Transformers and peft make the embeddings require gradients then, for the
+    reentrant kind of it; models that write into their embeddings, as CSM does, could not do that any more.
+    """
+    if training.gradient_checkpointing:
+        base.activation_checkpointing_enable({"use_reentrant": False})
+        base.disable_input_require_grads()
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
