@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -33,6 +34,10 @@ ACCESS_KEY = "perdure-test"
 SECRET_KEY = "perdure-test-secret"
 ADMIN_TOKEN = "perdure-test-admin"
 START_SECONDS = 60
+
+# What is slow on a busy machine is not wrong.
+hypothesis.settings.register_profile("perdure", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("perdure")
 
 
 @dataclass(frozen=True)

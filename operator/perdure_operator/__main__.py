@@ -2,6 +2,11 @@
 
 import sys
 
-from perdure_operator.main import main
+from perdure_api.early_stop import end_on_sigterm
+from perdure_api.exit_codes import ExitCode
+
+end_on_sigterm(ExitCode.OK)
+
+from perdure_operator.main import main  # noqa: E402 - seconds of imports, in which the end may be asked for
 
 sys.exit(main())

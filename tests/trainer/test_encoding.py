@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
@@ -192,7 +192,6 @@ def test_a_conversation_without_an_answer_is_dropped_and_counted(tmp_path: Path)
     assert (len(found), census) == (1, Census(documents=1, truncated=0, dropped=1))
 
 
-@settings(deadline=None)  # it may be slow on a busy machine
 @given(st.integers(0, 30), st.integers(1, 30), st.integers(9, 25))
 def test_a_sample_that_was_cut_still_has_something_to_learn(prompt: int, answer: int, room: int) -> None:
     sample = np.concatenate([stored(np.arange(prompt), learnt=False), stored(np.arange(answer), learnt=True)])

@@ -5,19 +5,17 @@ from time import perf_counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure_trainer.data.order import KeyedPermutation, Order
 
 
-@settings(deadline=None)  # it may be slow on a busy machine
 @given(st.integers(0, 2**31 - 1), st.integers(1, 50), st.integers(0, 3), st.integers(1, 60))
 def test_every_epoch_has_every_sample_once(seed: int, count: int, epoch: int, block: int) -> None:
     assert sorted(Order(seed, count, block).indices(epoch * count, count)) == list(range(count))
 
 
-@settings(deadline=None)  # it may be slow on a busy machine
 @given(st.integers(0, 9), st.integers(1, 20), st.integers(0, 60), st.integers(1, 30), st.integers(1, 5))
 def test_an_entry_depends_on_nothing_but_its_position(
     seed: int, count: int, position: int, length: int, block: int

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure_trainer.data.documents import Documents, stored
@@ -33,7 +33,6 @@ def everything(rows: Rows) -> TokenBatch:
 
 
 @pytest.mark.parametrize("packing", [True, False])
-@settings(deadline=None)  # it may be slow on a busy machine
 @given(lengths=LENGTHS, row_length=st.integers(8, 40), seed=st.integers(0, 99))
 def test_every_token_but_the_first_of_a_document_is_learnt_once_from_the_one_before(
     *, packing: bool, lengths: list[int], row_length: int, seed: int
@@ -44,7 +43,6 @@ def test_every_token_but_the_first_of_a_document_is_learnt_once_from_the_one_bef
     assert sorted(learnt_from(everything(rows))) == neighbours(lengths)
 
 
-@settings(deadline=None)  # it may be slow on a busy machine
 @given(LENGTHS, st.integers(8, 40), st.integers(0, 99))
 def test_no_packed_row_is_longer_than_it_may_be_and_rows_are_well_filled(
     lengths: list[int], row_length: int, seed: int

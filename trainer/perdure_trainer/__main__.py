@@ -3,7 +3,12 @@
 import os
 import sys
 
-from perdure_trainer.main import main
+from perdure_api.early_stop import end_on_sigterm
+from perdure_api.exit_codes import ExitCode
+
+end_on_sigterm(ExitCode.STOPPED)
+
+from perdure_trainer.main import main  # noqa: E402 - seconds of imports, in which the end may be asked for
 
 code = main()
 sys.stdout.flush()

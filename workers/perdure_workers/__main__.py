@@ -1,46 +1,12 @@
-"""`python -m perdure_workers --pool cpu`: one worker process, told the rest by its environment."""
+"""`python -m perdure_workers --pool cpu`."""
 
-from __future__ import annotations
-
-import argparse
-import asyncio
-import signal
 import sys
 
-import structlog
-import uvloop
-
+from perdure_api.early_stop import end_on_sigterm
 from perdure_api.exit_codes import ExitCode
-from perdure_control.logs import configure_logs
-from perdure_workers.process import run_worker
-from perdure_workers.settings import SettingsError, WorkerSettings
 
+end_on_sigterm(ExitCode.OK)
 
-def main() -> int:
-    """The exit status: 0 after SIGTERM or SIGINT, 64 when the environment is wrong."""
-    parser = argparse.ArgumentParser(prog="perdure-worker", description="Runs workflows and activities of Perdure.")
-    parser.add_argument("--pool", choices=["cpu"], default="cpu", help="which task queues to serve (default: cpu)")
-    parser.parse_args()
-    try:
-        settings = WorkerSettings.from_environment()
-    except SettingsError as error:
-        sys.stderr.write(f"perdure-worker: {error}\n")
-        return ExitCode.USAGE
-    configure_logs(settings.log_level)
-    uvloop.run(_until_stopped(settings))
-    return ExitCode.OK
+from perdure_workers.main import main  # noqa: E402 - seconds of imports, in which the end may be asked for
 
-
-async def _until_stopped(settings: WorkerSettings) -> None:
-    worker = asyncio.create_task(run_worker(settings))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, worker.cancel)
-    try:
-        await worker
-    except asyncio.CancelledError:
-        structlog.get_logger(__name__).info("worker_stopped")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+sys.exit(main())

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure_api.uri import parse_uri
@@ -33,7 +33,6 @@ def lines(*documents: object) -> bytes:
     return b"".join(json.dumps(document).encode() + b"\n" for document in documents)
 
 
-@settings(deadline=None)  # it may be slow on a busy machine
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))), st.integers(1, 50), st.data())
 def test_every_document_comes_out_as_it_went_in(documents: list[str], chunk_bytes: int, draw: st.DataObject) -> None:
     ascii_only = draw.draw(st.booleans(), "written with escapes")
@@ -41,7 +40,6 @@ def test_every_document_comes_out_as_it_went_in(documents: list[str], chunk_byte
     assert read(content, chunk_bytes) == [Passage(text, ends_document=True) for text in documents]
 
 
-@settings(deadline=None)  # it may be slow on a busy machine
 @given(st.binary() | st.lists(st.sampled_from([b'{"text": "a"}', b'{"messages": []}', b"\n", b"\xff"])).map(b"".join))
 def test_any_bytes_are_records_or_refused_with_a_sentence(content: bytes) -> None:
     try:

@@ -212,7 +212,7 @@ def test_a_footer_larger_than_its_file_is_refused(length: int) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"text": "a"}, {"messages": CHAT}], ids=["text", "messages"])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_became_of_a_footer_there_is_a_sentence(
     parquet_of: Written, fields: dict[str, Any], data: st.DataObject
@@ -228,7 +228,7 @@ def test_whatever_became_of_a_footer_there_is_a_sentence(
         assert said.startswith("dataset s3://b/train.parquet")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_data_with_checksums_are_read_as_they_were_written_or_refused(parquet_of: Written, data: st.DataObject) -> None:
     texts = [f"document {number}" for number in range(50)]

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from backports import zstd
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure_api.spec import DatasetSpec
@@ -42,7 +42,6 @@ def read(stores: Stores, spec: DatasetSpec) -> tuple[list[Record], str]:
     return list(reader.records()), reader.fingerprint
 
 
-@settings(deadline=None)
 @given(st.lists(FILES, min_size=1, max_size=4))
 def test_check_and_trainer_agree_on_every_dataset_that_both_read_whole(
     files: list[tuple[str, Callable[[bytes], bytes], bytes]],
