@@ -27,6 +27,8 @@ class ExitCode(IntEnum):
     """The spec cannot work (model, LoRA targets, sizes): not tried again."""
     DIVERGED = 79
     """The loss is no longer a number: not tried again."""
+    PEER_LOST = 80
+    """Another rank of this attempt is gone or hangs, as the message says: tried again."""
     OUT_OF_MEMORY = 81
     """More memory was needed than there is, of the machine or of the GPU: tried again."""
     STOPPED = 143

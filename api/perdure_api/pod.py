@@ -28,6 +28,9 @@ SCRATCH_MOUNT: Final = "/scratch"
 
 CONTAINER_NAME: Final = "trainer"
 
+MASTER_PORT: Final = 29500
+"""Where rank 0 of several nodes listens: torchrun's own default."""
+
 
 class Env(StrEnum):
     """Environment variables of the training container. Part of the public contract: any trainer may read them."""
@@ -52,6 +55,19 @@ class Env(StrEnum):
     """File with the authority (PEM) to check the receiver by."""
     SCRATCH = "PERDURE_SCRATCH"
     """A folder for temporary files and caches."""
+
+    NNODES = "PET_NNODES"
+    """With several nodes: how many. These are torchrun's variables: `torchrun train.py` needs no arguments."""
+    NODE_RANK = "PET_NODE_RANK"
+    """With several nodes: which of them this is, from 0. The same as JOB_COMPLETION_INDEX, which Kubernetes sets."""
+    NPROC_PER_NODE = "PET_NPROC_PER_NODE"
+    """With several nodes: processes to start on each, one for each GPU."""
+    MASTER_ADDR = "PET_MASTER_ADDR"
+    """With several nodes: host name of rank 0's pod."""
+    MASTER_PORT = "PET_MASTER_PORT"
+    """With several nodes: where rank 0 listens."""
+    COMPLETION_INDEX = "JOB_COMPLETION_INDEX"
+    """Set by Kubernetes in the pods of an Indexed Job."""
 
     KUBEFLOW_URL = "KUBEFLOW_TRAINER_SERVER_URL"
     """Kubeflow's names (KEP-2779) for the same: the callback in Hugging Face's Trainer reports to us unchanged."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -46,6 +47,12 @@ def ended(folder: Path, command: str) -> tuple[int, str]:
     with typed(folder, command) as process:
         _, log = process.communicate(timeout=SECONDS)
         return process.returncode, log
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -93,6 +100,16 @@ def test_training_can_be_stopped_and_goes_on_with_the_same_command(laptop: Path)
         "loss.png",
     }
     assert list((laptop / "tmp").iterdir()) == []
+
+
+def test_several_processes_train_as_one(laptop: Path) -> None:
+    (command,) = (text for text in SHELL if text.startswith("export PET_NNODES"))
+    code, log = ended(laptop, command.replace("127.0.0.1", f"127.0.0.1 PET_MASTER_PORT={free_port()}"))
+    assert code == 0, log
+    met = [json.loads(line) for line in log.splitlines() if '"ranks_met"' in line]
+    assert sorted(event["rank"] for event in met) == [0, 1]
+    assert [path.name for path in (laptop / "out/runs/verses/attempts").iterdir()] == ["1"]
+    assert (laptop / "out/runs/verses/attempts/1/result.json").exists()
 
 
 def test_what_is_wrong_is_said_in_a_sentence(laptop: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,7 +77,10 @@ class Attempts:
     def start_with(self, fault: process.Fault | None, **environment: str) -> process.TrainerProcess:
         """Starts the next attempt; without a fault, as users run it."""
         self.started += 1
-        folder = self.folder / f"attempt-{self.started}"
+        return self._start(f"attempt-{self.started}", fault, environment)
+
+    def _start(self, name: str, fault: process.Fault | None, environment: Mapping[str, str]) -> process.TrainerProcess:
+        folder = self.folder / name
         own: dict[str, str] = {
             Env.SPEC: json.dumps(self.spec),
             Env.JOB_NAME: "job",
@@ -87,9 +92,34 @@ class Attempts:
         merged = {str(name): value for name, value in {**self.environment, **own, **environment}.items() if value}
         return process.start(merged, folder, [], fault, self.surroundings)
 
+    def start_ranks(
+        self, *faults: process.Fault, of_rank_1: Mapping[str, str] | None = None
+    ) -> list[process.TrainerProcess]:
+        """Starts the next attempt with a rank for each fault; rank 1 may be told something else."""
+        self.started += 1
+        together: dict[str, str] = {
+            Env.NNODES: str(len(faults)),
+            Env.MASTER_ADDR: "127.0.0.1",
+            Env.MASTER_PORT: str(_free_port()),
+        }
+        return [
+            self._start(
+                f"attempt-{self.started}-rank-{rank}",
+                fault,
+                {**together, Env.NODE_RANK: str(rank), **(of_rank_1 or {} if rank == 1 else {})},
+            )
+            for rank, fault in enumerate(faults)
+        ]
+
     def run(self, **options: Any) -> process.Ended:
         """Starts the next attempt and waits for its end."""
         return self.start(**options).end()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ Processes are forked from a server that has imported torch once: a fresh interpr
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+from threading import Event
 
 import torch
 
@@ -27,6 +29,7 @@ from perdure_trainer.checkpoints.manifest import Manifest
 from perdure_trainer.checkpoints.repository import Repository
 from perdure_trainer.checkpoints.writer import CheckpointWriter
 from perdure_trainer.data.cache import Keeper
+from perdure_trainer.data.order import Order
 from perdure_trainer.main import main
 from perdure_trainer.patience import Patience
 from perdure_trainer.state import Snapshot
@@ -52,6 +55,10 @@ class Fault:
     """Not killed, but at this step (from 0) torch says that its GPU has no memory left, in these words."""
     patience_seconds: float | None = None
     """Not killed, but it waits no longer than that for a store."""
+    frozen_at_step: int | None = None
+    """Here it does not die, but stands still, as on a machine that no longer answers."""
+    hung_at_step: int | None = None
+    """Here only the training thread stands still."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,20 @@ class TrainerProcess:
         self._process.kill()
         self._process.join(END_SECONDS)
         return self._process.exitcode == -signal.SIGKILL
+
+    def kill(self) -> None:
+        """SIGKILL, whatever it is doing."""
+        self._process.kill()
+        self._process.join(END_SECONDS)
+
+    def wait_until_it_stands_still(self) -> None:
+        """Waits until it is dead or frozen, or hangs."""
+        self.wait_for(lambda: (self._folder / "stands-still").exists() or not self._process.is_alive())
+
+    def trained_on(self, from_step: int, to_step: int) -> list[int]:
+        """The numbers of the samples of these steps, of one micro-batch each."""
+        lines = (self._folder / "samples").read_text().splitlines()
+        return [number for line in lines[: to_step - from_step] for number in json.loads(line)]
 
     def end(self) -> Ended:
         """Waits for the end."""
@@ -165,43 +186,72 @@ def _main(
 
 
 def _plant(fault: Fault, own_folder: Path) -> None:
-    install = StopSignal.install
-    rate, commit, submit = schedule.learning_rate, Repository._commit, CheckpointWriter.submit
+    _plant_in_steps(fault, own_folder)
+    _plant_in_saves(fault)
+    _wait_for_saves()
+    if fault.patience_seconds is not None:
+        vars(trainer_main)["Patience"] = partial(Patience, fault.patience_seconds)
+    _tell_the_test(own_folder)
+
+
+def _plant_in_steps(fault: Fault, own_folder: Path) -> None:
+    rate = schedule.learning_rate
 
     def rate_or_die(training: TrainingSpec, step: int, total: int) -> float:
+        if step in {fault.at_step, fault.frozen_at_step, fault.hung_at_step}:
+            (own_folder / "stands-still").touch()
         if step == fault.at_step:
             os.kill(os.getpid(), signal.SIGKILL)
         if fault.raising_at_step and step == fault.raising_at_step[0]:
             raise torch.OutOfMemoryError(fault.raising_at_step[1])
+        if step == fault.frozen_at_step:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if step == fault.hung_at_step:
+            Event().wait()
         return rate(training, step, total)
+
+    loop.learning_rate = rate_or_die  # type: ignore[attr-defined] # a fault, planted
+
+
+def _plant_in_saves(fault: Fault) -> None:
+    commit = Repository._commit
 
     def commit_or_die(self: Repository, folder: StoreUri, manifest: Manifest) -> None:
         if manifest.step == fault.in_save_of_step:
             os.kill(os.getpid(), signal.SIGKILL)
         commit(self, folder, manifest)
 
+    Repository._commit = commit_or_die  # type: ignore[method-assign] # a fault, planted
+
+
+def _wait_for_saves() -> None:
+    """A dozen steps of a tiny model take less time than one save: only so is it known which saves were done by when."""
+    submit, keep = CheckpointWriter.submit, Keeper.keep
+
     def submit_and_wait(self: CheckpointWriter, snapshot: Snapshot) -> None:
         submit(self, snapshot)
         self.collect(timeout_seconds=None)
-
-    if fault.patience_seconds is not None:
-        vars(trainer_main)["Patience"] = partial(Patience, fault.patience_seconds)
-
-    # A dozen steps of a tiny model take less time than one save: only so is it known which saves were done by when.
-    CheckpointWriter.submit = submit_and_wait  # type: ignore[method-assign] # see above
-
-    keep = Keeper.keep
 
     def keep_and_wait(self: Keeper, key: str, source: Path, dataset_fingerprint: str) -> None:
         keep(self, key, source, dataset_fingerprint)
         self.wait()
 
-    Keeper.keep = keep_and_wait  # type: ignore[method-assign] # for the same reason
+    CheckpointWriter.submit = submit_and_wait  # type: ignore[method-assign] # see above
+    Keeper.keep = keep_and_wait  # type: ignore[method-assign] # see above
+
+
+def _tell_the_test(own_folder: Path) -> None:
+    install, indices = StopSignal.install, Order.indices
 
     def install_and_tell(self: StopSignal) -> None:
         install(self)
         (own_folder / "listens").touch()
 
-    StopSignal.install = install_and_tell  # type: ignore[method-assign] # tells the test
-    loop.learning_rate = rate_or_die  # type: ignore[attr-defined] # a fault, planted
-    Repository._commit = commit_or_die  # type: ignore[method-assign] # a fault, planted
+    def indices_and_tell(self: Order, position: int, length: int) -> list[int]:
+        chosen = indices(self, position, length)
+        with (own_folder / "samples").open("a") as file:
+            file.write(f"{json.dumps(chosen)}\n")
+        return chosen
+
+    StopSignal.install = install_and_tell  # type: ignore[method-assign] # see above
+    Order.indices = indices_and_tell  # type: ignore[method-assign] # see above

@@ -66,3 +66,29 @@ def test_the_order_stays_what_it_was_in_earlier_releases() -> None:
     """A checkpoint of an older release must go on with the same samples."""
     assert Order(7, 10).indices(0, 12) == [4, 8, 0, 7, 5, 9, 3, 1, 2, 6, 5, 9]
     assert Order(7, 1000).indices(0, 6) == [716, 197, 846, 202, 242, 382]
+
+
+@settings(deadline=None)  # it may be slow on a busy machine
+@given(
+    st.integers(1, 200),
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.lists(st.tuples(st.integers(1, 5), st.integers(0, 6)), min_size=1, max_size=6),
+)
+def test_ranks_that_come_and_go_see_every_sample_once(
+    count: int, size: int, micro_batches: int, attempts: list[tuple[int, int]]
+) -> None:
+    """Attempts of so many ranks, each for so many steps: together they see the order, entry by entry, none twice."""
+    order, position, seen = Order(3, count, size), 0, []
+    for ranks, steps in attempts:
+        for _ in range(steps):
+            parts = [order.micro_batches(position, size, micro_batches, rank, ranks) for rank in range(ranks)]
+            seen += [entry for batches in zip(*parts, strict=True) for batch in batches for entry in batch]
+            position += size * micro_batches * ranks
+    assert seen == order.indices(0, position)
+
+
+def test_several_ranks_have_what_one_would_have_with_larger_batches() -> None:
+    order = Order(3, 100)
+    two = [order.micro_batches(40, 4, 3, rank, 2) for rank in range(2)]
+    assert [left + right for left, right in zip(*two, strict=True)] == order.micro_batches(40, 8, 3, 0, 1)

@@ -4,6 +4,7 @@ import pytest
 
 from perdure_api.spec import Scheduler, TrainingSpec
 from perdure_trainer.schedule import learning_rate, total_steps
+from perdure_trainer.state import Position
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,17 @@ from perdure_trainer.schedule import learning_rate, total_steps
 )
 def test_counts_steps(training: TrainingSpec, sequences: int, steps: int) -> None:
     assert total_steps(training, sequences) == steps
+
+
+@pytest.mark.parametrize(("ranks", "steps"), [(1, 5 + 20), (2, 5 + 10), (3, 5 + 7)])
+def test_what_is_left_of_the_epochs_is_shared_by_the_ranks_that_are_there(ranks: int, steps: int) -> None:
+    training = TrainingSpec(epochs=1, batch_size=4)
+    assert total_steps(training, 100, ranks, Position(step=5, samples=20)) == steps
+
+
+def test_a_run_that_is_over_stays_as_long_as_it_is() -> None:
+    training = TrainingSpec(epochs=1, batch_size=4)
+    assert total_steps(training, 100, 2, Position(step=25, samples=104)) == 25
 
 
 @pytest.mark.parametrize(

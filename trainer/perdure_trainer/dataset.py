@@ -68,7 +68,7 @@ class DatasetPreparation:
             return fingerprint
         reader = DatasetReader(self._stores, source)
         self._patience.call(lambda: model.prepare(reader.records(), folder))
-        if key:
+        if key and self._settings.place.leads:
             self._keeper.keep(key, folder, reader.fingerprint)
         return reader.fingerprint
 

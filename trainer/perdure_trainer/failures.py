@@ -7,6 +7,7 @@ TrainerError            1   unforeseen: tried again
 ├── Fenced             76   a newer attempt has taken over
 ├── ConfigError        78
 ├── Diverged           79
+├── PeerLost           80   tried again
 ├── OutOfMemory        81   tried again
 └── Stopped           143   saved, and may go on later
 """
@@ -75,6 +76,12 @@ class OutOfMemory(TrainerError):
     """The machine or its GPU has too little memory for this run."""
 
     exit_code = ExitCode.OUT_OF_MEMORY
+
+
+class PeerLost(TrainerError):
+    """Another rank is gone or hangs."""
+
+    exit_code = ExitCode.PEER_LOST
 
 
 class Stopped(TrainerError):

@@ -15,8 +15,9 @@ import torch
 from perdure_trainer import state
 from perdure_trainer.checkpoints.writer import ADVICE
 from perdure_trainer.data.ahead import ahead
-from perdure_trainer.failures import Diverged, Stopped, TemporaryError
-from perdure_trainer.schedule import learning_rate
+from perdure_trainer.distributed import Alone
+from perdure_trainer.failures import Diverged, PeerLost, Stopped, TemporaryError
+from perdure_trainer.schedule import learning_rate, samples_per_step
 from perdure_trainer.state import Position, Randomness
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from perdure_api.spec import CheckpointSpec, TrainingSpec
     from perdure_trainer.checkpoints.writer import CheckpointWriter
     from perdure_trainer.data.order import Order
+    from perdure_trainer.distributed import Ranks
     from perdure_trainer.models.contract import Batch, Samples, TrainableModel
     from perdure_trainer.stopping import StopSignal
 
@@ -32,6 +34,8 @@ _log = structlog.get_logger()
 
 LAST_SAVE_SECONDS: Final = 20.0
 """What the last save may take after SIGTERM: the kubelet kills 30 s after it, and a micro-step came before."""
+PEER_LOST_SAVE_SECONDS: Final = 8.0
+"""What the last save may take when another rank is lost: all are to end within 30 s of it."""
 _STEPS_AHEAD: Final = 2
 """Steps whose batches are made while others are computed."""
 LAST_SAVE_TRIES: Final = 3
@@ -75,6 +79,7 @@ class Training:
     wishes: Wishes
     on_step: Callable[[StepReport], None]
     clock: Callable[[], float] = time.monotonic
+    ranks: Ranks = Alone()  # noqa: RUF009 - it holds nothing
 
     def run(self, position: Position) -> Position:
         """Trains from a position to the last step, which is saved too; the end position.
@@ -84,6 +89,7 @@ class Training:
             Diverged: the loss is no longer a number; nothing of that step is saved.
             Fenced: a newer attempt has begun.
             TemporaryError: checkpoint.maxFailures saves have failed in a row.
+            PeerLost: another rank is gone or hangs; the last whole step is saved.
         """
         self.model.module.train()
         with closing(ahead(self._steps(position), _STEPS_AHEAD)) as steps:
@@ -92,16 +98,23 @@ class Training:
         return position
 
     def _steps(self, position: Position) -> Iterator[list[Batch]]:
-        """The micro-batches of each step that is left."""
-        size, count = self.spec.batch_size, self.spec.gradient_accumulation_steps
+        """This rank's micro-batches of each step that is left."""
+        spec, place = self.spec, self.ranks.place
+        size, count, samples = spec.batch_size, spec.gradient_accumulation_steps, samples_per_step(spec, place.world)
         for step in range(self.total_steps - position.step):
-            start = position.samples + step * size * count
-            yield [self.samples.batch(self.order.indices(start + number * size, size)) for number in range(count)]
+            start = position.samples + step * samples
+            chosen = self.order.micro_batches(start, size, count, place.rank, place.world)
+            yield [self.samples.batch(indices) for indices in chosen]
 
     def _follow(self, steps: Iterator[list[Batch]], position: Position) -> Position:
         saved_at = begun = self.clock()
         for batches in steps:
-            report = self._step(batches, position, begun)
+            try:
+                report = self._step(batches, position, begun)
+            except PeerLost:
+                self._save_last(position, PEER_LOST_SAVE_SECONDS)
+                self.stop.raise_if_requested()
+                raise
             if report is None:
                 self._save_last(position, LAST_SAVE_SECONDS)
                 raise Stopped(self.stop.because)
@@ -110,7 +123,7 @@ class Training:
             self.writer.collect()
             self._refuse_if_nothing_can_be_saved()
             if self._save_is_due(position.step, self.clock() - saved_at):
-                self.writer.submit(state.take(self.model.module, self.optimizer, position))
+                self._submit(position)
                 saved_at = self.clock()
                 self.wishes.checkpoint = False
             begun = self.clock()
@@ -118,19 +131,22 @@ class Training:
 
     def _step(self, batches: Sequence[Batch], position: Position, begun: float) -> StepReport | None:
         """One optimizer step; None, with everything as it was, when the end was asked for in its midst."""
-        labels = sum(batch.labels for batch in batches)
+        labels = self.ranks.total(sum(batch.labels for batch in batches))
+        self.ranks.begin_step(self.spec.seed, position.step)
         randomness = Randomness.now()
         total = torch.zeros((), device=self.model.device)
         for batch in batches:
-            if self.stop.requested:
+            if self._stop_is_requested():
                 self.optimizer.zero_grad(set_to_none=True)
                 randomness.restore()
                 return None
             loss = self.model.loss(batch.to(self.model.device)) / labels
             loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
             total += loss.detach()
+        parameters = [parameter for _, parameter in state.trainable(self.model.module)]
+        loss_of_all = self.ranks.add_up(parameters, total)
         # One transfer for both: each makes the host wait for the device.
-        mean_loss, norm = torch.stack([total, self._clipped_norm()]).tolist()
+        mean_loss, norm = torch.stack([loss_of_all, self._clipped_norm(parameters)]).tolist()
         self._refuse_if_diverged(position.step + 1, mean_loss, norm)
         rate = learning_rate(self.spec, position.step, self.total_steps)
         for group in self.optimizer.param_groups:
@@ -139,7 +155,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         seconds = self.clock() - begun
         return StepReport(
-            position=_after(position, self.spec, labels, mean_loss, seconds),
+            position=_after(position, samples_per_step(self.spec, self.ranks.place.world), labels, mean_loss, seconds),
             total_steps=self.total_steps,
             loss=mean_loss,
             learning_rate=rate,
@@ -147,9 +163,15 @@ class Training:
             labels_per_second=labels / max(seconds, 1e-9),
         )
 
-    def _clipped_norm(self) -> Tensor:
+    def _stop_is_requested(self) -> bool:
+        """Whether any rank was asked to end: all of them learn it at the same place."""
+        because = self.ranks.asked_to_stop(self.stop.because)
+        if because:
+            self.stop.request(because)
+        return bool(because)
+
+    def _clipped_norm(self, parameters: list[torch.nn.Parameter]) -> Tensor:
         """The norm of all gradients, which are scaled down to maxGradNorm where it is larger."""
-        parameters = [parameter for _, parameter in state.trainable(self.model.module)]
         limit = self.spec.max_grad_norm or math.inf
         return torch.nn.utils.clip_grad_norm_(parameters, limit)
 
@@ -173,19 +195,25 @@ class Training:
         due = step - self.writer.step >= every_steps or (every_seconds is not None and seconds >= every_seconds)
         return (due or self.wishes.checkpoint) and self.writer.ready
 
+    def _submit(self, position: Position) -> None:
+        if self.ranks.place.leads:
+            self.writer.submit(state.take(self.model.module, self.optimizer, position))
+
     def _save_last(self, position: Position, timeout_seconds: float | None) -> None:
+        if not self.ranks.place.leads:
+            return
         deadline = math.inf if timeout_seconds is None else self.clock() + timeout_seconds
         while self.writer.collect(timeout_seconds) and self.writer.step < position.step:
             if self.clock() > deadline or self.writer.failures >= LAST_SAVE_TRIES:
                 return
-            self.writer.submit(state.take(self.model.module, self.optimizer, position))
+            self._submit(position)
 
 
-def _after(position: Position, spec: TrainingSpec, labels: int, loss: float, seconds: float) -> Position:
+def _after(position: Position, samples: int, labels: int, loss: float, seconds: float) -> Position:
     past = loss if position.train_loss is None else position.train_loss
     return Position(
         step=position.step + 1,
-        samples=position.samples + spec.batch_size * spec.gradient_accumulation_steps,
+        samples=position.samples + samples,
         labels=position.labels + labels,
         train_loss=_LOSS_MEMORY * past + (1 - _LOSS_MEMORY) * loss,
         seconds=position.seconds + seconds,

@@ -69,7 +69,8 @@ def _run(options: argparse.Namespace, stop: StopSignal) -> tuple[ExitCode, Termi
     try:
         stop.install()  # in here, for a signal may come at once
         settings = _settings(options)
-        console.configure(sys.stderr, {"job": settings.job_name, "attempt": settings.attempt})
+        rank = {"rank": settings.place.rank} if settings.place.world > 1 else {}
+        console.configure(sys.stderr, {"job": settings.job_name, "attempt": settings.attempt, **rank})
         machine.prepare_environment(os.environ, settings.scratch)
         console.quieten_libraries()
         # Not earlier: torch reads the environment when it is imported, and takes seconds.
@@ -98,6 +99,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     if options.spec is None:
         return from_environment(os.environ)
     settings = from_file(options.spec, options.output_dir, os.environ)
+    if not settings.place.leads:
+        return settings  # rank 0 alone counts: by now it may have begun the one that is meant
     return replace(settings, attempt=_next_attempt(settings))
 
 

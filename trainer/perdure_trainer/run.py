@@ -15,11 +15,13 @@ from perdure_api.conditions import Reason
 from perdure_api.pod import TerminationMessage
 from perdure_api.progress import NOTICE_LIMIT_CHARACTERS, Command, Notice, NoticeReason
 from perdure_trainer import state
+from perdure_trainer.checkpoints.payload import shared
 from perdure_trainer.checkpoints.repository import Committed, Repository
 from perdure_trainer.checkpoints.writer import CheckpointWriter
 from perdure_trainer.console import ProgressLine
 from perdure_trainer.data.order import Order
 from perdure_trainer.dataset import DatasetPreparation
+from perdure_trainer.distributed import joined
 from perdure_trainer.evaluation import Evaluation, evaluate
 from perdure_trainer.failures import Diverged
 from perdure_trainer.journal.run_journal import RunJournal
@@ -35,6 +37,7 @@ from perdure_trainer.state import Position
 
 if TYPE_CHECKING:
     from perdure_data.stores import Stores
+    from perdure_trainer.distributed import Ranks
     from perdure_trainer.models.contract import Corpus, TrainableModel
     from perdure_trainer.patience import Patience
     from perdure_trainer.settings import Settings
@@ -56,8 +59,10 @@ class Run:
         self._preparation = DatasetPreparation(settings, stores, patience)
         self._wishes = Wishes()
         self._line = ProgressLine()
-        self._reporter = ProgressReporter(settings.progress, self._on_command) if settings.progress else None
-        self._journal = RunJournal(settings)
+        # Rank 0 speaks for all.
+        tells = settings.progress if settings.place.leads else None
+        self._reporter = ProgressReporter(tells, self._on_command) if tells else None
+        self._journal = RunJournal(settings) if settings.place.leads else None
         self._writer: CheckpointWriter | None = None
         self._from_step: int | None = None
         self._from_checkpoint: str | None = None
@@ -70,12 +75,19 @@ class Run:
         Raises:
             Exception: everything that `failure_of` knows.
         """
+        settings = self._settings
+        with joined(settings.place, settings.recipe_fingerprint, settings.start_seconds, self._stop) as ranks:
+            return self._finish(ranks)
+
+    def _finish(self, ranks: Ranks) -> TerminationMessage:
         model = self._load_model()
         dataset = self._preparation.prepare(model)
         corpus = dataset.corpus
         fingerprints = {**dataset.fingerprints, **model.fingerprints, "config": self._settings.recipe_fingerprint}
         with self._stop.deferred():
-            position = self._train(model, corpus, fingerprints)
+            position = self._train(model, corpus, fingerprints, ranks)
+            if not ranks.place.leads:
+                return self.last_words(f"rank {ranks.place.rank} has done its part; rank 0 writes the result")
             base, adapted = self._evaluate(model, corpus)
         self._leave_result(model, position, fingerprints, base, adapted)
         before, after = base.metrics["eval_loss"], adapted.metrics["eval_loss"]
@@ -94,7 +106,8 @@ class Run:
 
     def close(self) -> None:
         """Sends and notes the last report, if that takes no time."""
-        self._journal.close(_LAST_REPORT_SECONDS)
+        if self._journal:
+            self._journal.close(_LAST_REPORT_SECONDS)
         if self._reporter:
             self._reporter.close(_LAST_REPORT_SECONDS)
 
@@ -106,7 +119,7 @@ class Run:
         _log.info("model_loaded", uri=uri, device=str(model.device), trainable_parameters=parameters)
         return model
 
-    def _train(self, model: TrainableModel, corpus: Corpus, fingerprints: dict[str, str]) -> Position:
+    def _train(self, model: TrainableModel, corpus: Corpus, fingerprints: dict[str, str], ranks: Ranks) -> Position:
         spec = self._settings.training
         repository = Repository(self._stores, self._settings, fingerprints)
         optimizer = torch.optim.AdamW(
@@ -115,7 +128,7 @@ class Run:
             weight_decay=spec.weight_decay,
             fused=True,  # one kernel instead of a dozen for each of hundreds of small tensors
         )
-        position = self._resume(repository, model, optimizer)
+        position = self._begin(repository, model, optimizer, ranks)
         self._from_step = self._step = position.step
         self._writer = CheckpointWriter(repository, position.step, self._from_checkpoint, self._on_failed_save)
         training = Training(
@@ -125,13 +138,25 @@ class Run:
             order=Order(spec.seed, len(corpus.training), corpus.training.block),
             spec=spec,
             checkpoint=self._settings.checkpoint,
-            total_steps=total_steps(spec, len(corpus.training)),
+            total_steps=total_steps(spec, len(corpus.training), ranks.place.world, position),
             writer=self._writer,
             stop=self._stop,
             wishes=self._wishes,
             on_step=self._on_step,
+            ranks=ranks,
         )
         return training.run(position)
+
+    def _begin(
+        self, repository: Repository, model: TrainableModel, optimizer: torch.optim.Optimizer, ranks: Ranks
+    ) -> Position:
+        """Where training goes on. Rank 0 alone looks at the store: two ranks could see two newest checkpoints."""
+        position = self._resume(repository, model, optimizer) if ranks.place.leads else Position()
+        if ranks.place.world > 1:
+            snapshot = shared(ranks, state.take(model.module, optimizer, position))
+            state.put_back(snapshot, model.module, optimizer)
+            position = snapshot.position
+        return position
 
     def _resume(self, repository: Repository, model: TrainableModel, optimizer: torch.optim.Optimizer) -> Position:
         self._claim(repository)
@@ -199,7 +224,8 @@ class Run:
         document = result_document(settings, position, fingerprints, adapted, base)
         with TemporaryDirectory(dir=settings.scratch) as folder:
             model.save_adapter(Path(folder), settings.model.uri)
-            self._journal.keepsakes(Path(folder), document, model.usage, stores)
+            if self._journal:
+                self._journal.keepsakes(Path(folder), document, model.usage, stores)
             self._patience.call(lambda: upload_folder(stores, Path(folder), adapter_uri(settings)))
         self._patience.call(Repository(stores, settings, fingerprints).refuse_if_fenced)
         self._patience.call(lambda: write_result(stores, settings, document))
@@ -209,6 +235,8 @@ class Run:
     def _on_step(self, report: StepReport) -> None:
         now = datetime.now(UTC)
         self._step = report.position.step
+        if self._journal is None:
+            return
         self._line.show(report, eta_seconds(report))
         told = progress_report(report, self._writer.newest if self._writer else None, now)
         self._journal.step(report, told)

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import math
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from perdure_api.spec import Scheduler, TrainingSpec
 
+if TYPE_CHECKING:
+    from perdure_trainer.state import Position
 
-def total_steps(training: TrainingSpec, sequences: int) -> int:
-    """Optimizer steps of the whole run over a training set of so many sequences."""
+
+def total_steps(training: TrainingSpec, sequences: int, ranks: int = 1, done: Position | None = None) -> int:
+    """Optimizer steps of the whole run over a training set of so many sequences.
+
+    Args:
+        training: How long to train.
+        sequences: Size of the training set.
+        ranks: How many processes take part in each step from now on.
+        done: How far it is already, perhaps with another number of ranks.
+    """
     if training.max_steps is not None:
         return training.max_steps
-    per_step = training.batch_size * training.gradient_accumulation_steps
-    return max(1, math.ceil((training.epochs or 0) * sequences / per_step))
+    step, samples = (done.step, done.samples) if done else (0, 0)
+    rest = (training.epochs or 0) * sequences - samples
+    return max(1, step + math.ceil(max(0, rest) / samples_per_step(training, ranks)))
+
+
+def samples_per_step(training: TrainingSpec, ranks: int) -> int:
+    """How many samples all ranks together train on in one optimizer step."""
+    return training.batch_size * training.gradient_accumulation_steps * ranks
 
 
 def learning_rate(training: TrainingSpec, step: int, total: int) -> float:

@@ -14,10 +14,19 @@ import yaml
 
 from perdure_api.names import attempt_uri, run_uri
 from perdure_api.pod import Env
-from perdure_api.spec import CheckpointSpec, DatasetSpec, LoraSpec, ModelSpec, TrainingJobSpec, TrainingSpec
+from perdure_api.spec import (
+    CheckpointSpec,
+    DatasetSpec,
+    DeadlinesSpec,
+    LoraSpec,
+    ModelSpec,
+    TrainingJobSpec,
+    TrainingSpec,
+)
 from perdure_api.trainingjob import SpecError, parse_spec
 from perdure_api.uri import StoreUri, UriError, parse_uri
 from perdure_trainer.failures import ConfigError, UsageError
+from perdure_trainer.topology import Topology, topology
 
 _NEEDED: Final = ("model", "dataset", "training")
 
@@ -48,6 +57,10 @@ class Settings:
     training: TrainingSpec
     checkpoint: CheckpointSpec
     progress: ProgressSettings | None = None
+    place: Topology = Topology()  # noqa: RUF009 - it is frozen
+    """Which of several processes this one is."""
+    start_seconds: int = DeadlinesSpec().start_seconds
+    """How long to wait for the others."""
 
     @property
     def attempt_uri(self) -> StoreUri:
@@ -155,6 +168,8 @@ def _settings(
         training=training,
         checkpoint=spec.checkpoint or CheckpointSpec(),
         progress=_progress(environment),
+        place=topology(environment),
+        start_seconds=(spec.deadlines or DeadlinesSpec()).start_seconds,
     )
 
 

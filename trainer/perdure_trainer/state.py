@@ -76,6 +76,14 @@ class Randomness:
             },
         )
 
+    @staticmethod
+    def seed(*key: int) -> None:
+        """Makes every generator's state a pure function of some numbers."""
+        own, *words = (int(word) for word in np.random.SeedSequence(key).generate_state(4, np.uint64))
+        torch.manual_seed(own)
+        random.seed(words[0])
+        np.random.seed([word % 2**32 for word in words])  # noqa: NPY002 - see above
+
     def restore(self) -> None:
         """Puts every generator back; those of GPUs that are not here are left out."""
         torch.set_rng_state(self.tensors["cpu"])

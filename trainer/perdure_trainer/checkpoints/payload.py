@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import safetensors
 from pydantic import ValidationError
 from safetensors.torch import load, save
 
 from perdure_trainer.state import Position, Snapshot
+
+if TYPE_CHECKING:
+    from perdure_trainer.distributed import Ranks
 
 _ADAPTER: Final = "adapter.safetensors"
 _OPTIMIZER: Final = "optimizer.safetensors"
@@ -31,6 +34,11 @@ def files_of(snapshot: Snapshot) -> dict[str, bytes]:
         _RANDOMNESS: save(snapshot.randomness),
         _STATE: json.dumps(state).encode(),
     }
+
+
+def shared(ranks: Ranks, snapshot: Snapshot) -> Snapshot:
+    """Rank 0's snapshot, whatever each has."""
+    return snapshot_of({name: ranks.share(content) for name, content in files_of(snapshot).items()})
 
 
 def snapshot_of(files: dict[str, bytes]) -> Snapshot:

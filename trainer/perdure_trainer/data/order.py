@@ -65,6 +65,14 @@ class Order:
         self._count = count
         self._block = block
 
+    def micro_batches(self, position: int, size: int, count: int, rank: int, ranks: int) -> list[list[int]]:
+        """One rank's part of a step that begins at `position`: `count` micro-batches of `size` entries.
+
+        Ranks take turns: together their n-th micro-batches are the entries that one rank, with batches as large as
+        all of theirs, would have in its n-th.
+        """
+        return [self.indices(position + (number * ranks + rank) * size, size) for number in range(count)]
+
     def indices(self, position: int, length: int) -> list[int]:
         """The entries from `position` on."""
         entries: list[int] = []

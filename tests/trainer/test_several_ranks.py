@@ -1,0 +1,219 @@
+"""Two real processes that train as one, over loopback."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from perdure_api.exit_codes import ExitCode
+from perdure_api.pod import Env
+from perdure_api.uri import parse_uri
+from perdure_data.stores import Stores
+from tests.trainer.conftest import Attempts, Tiny, spec
+from tests.trainer.process import Fault, TrainerProcess
+from tests.trainer.test_whole_runs import adapter_of, result_of
+
+pytestmark = pytest.mark.slow
+
+LOSS_SECONDS = 30
+"""Within which every rank must have ended when one is lost."""
+
+
+def ends(ranks: list[TrainerProcess]) -> list[tuple[int | None, str]]:
+    ended = [rank.end() for rank in ranks]
+    return [(each.exit_code, each.last_words.message) for each in ended]
+
+
+@pytest.mark.parametrize("micro_batches", [1, 3])
+def test_two_ranks_are_one_with_batches_twice_as_large(
+    tiny_files: Tiny, tmp_path: Path, stores: Stores, micro_batches: int
+) -> None:
+    """Up to rounding, and with dropout off: each label weighs the same, on whichever rank it is."""
+    adapters, losses, tokens = [], [], []
+    for count, batch_size in ((1, 4), (2, 2)):
+        parts: dict[str, dict[str, Any]] = {"lora": {"dropout": 0.0}, "training": {"batchSize": batch_size}}
+        attempts = Attempts(f"file://{tmp_path}/run-{count}", spec(tiny_files, **parts), tmp_path / str(count))
+        attempts.spec["training"]["gradientAccumulationSteps"] = micro_batches
+        ranks = attempts.start_ranks(*[Fault()] * count)
+        assert [code for code, _ in ends(ranks)] == [ExitCode.OK] * count
+        result = result_of(stores, attempts.run_uri, 1)
+        adapters.append(load(adapter_of(stores, attempts.run_uri, 1)))
+        losses.append(result.metrics["train_loss"])
+        tokens.append(result.metrics["tokens"])
+    assert tokens[0] == tokens[1]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for name, tensor in adapters[0].items():
+        torch.testing.assert_close(adapters[1][name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_rank_0_alone_writes(attempts: Attempts) -> None:
+    ranks = attempts.start_ranks(Fault(), Fault())
+    (code, message), (other_code, other_message) = ends(ranks)
+    assert (code, other_code) == (ExitCode.OK, ExitCode.OK)
+    assert "finished after 12 steps" in message
+    assert other_message == "rank 1 has done its part; rank 0 writes the result"
+    log = ranks[1].end().log
+    assert "ranks_met" in log
+    assert "checkpoint_committed" not in log
+
+
+def test_sigterm_on_any_rank_stops_all_at_the_same_step(attempts: Attempts) -> None:
+    attempts.spec["training"]["maxSteps"] = 10**6
+    attempts.spec["checkpoint"]["everySteps"] = 50
+    ranks = attempts.start_ranks(Fault(), Fault())
+    latest = Path(parse_uri(attempts.run_uri).child("attempts/1/checkpoints/latest.json").path)
+    ranks[0].wait_for(latest.exists)
+    told = ranks[1].terminate()
+    first = ranks[0].end()
+    assert (first.exit_code, told.exit_code) == (ExitCode.STOPPED, ExitCode.STOPPED), first.log
+    assert told.last_words.message == "stopped by SIGTERM"
+    assert "rank 1 (" in first.last_words.message
+    assert first.last_words.message.endswith(") was asked to stop")
+    assert first.last_words.step == told.last_words.step
+    assert first.last_words.checkpoint is not None
+    assert first.last_words.checkpoint.step == first.last_words.step
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_bit(
+    attempts: Attempts, tiny_files: Tiny, tmp_path: Path, stores: Stores
+) -> None:
+    """Dropout too: what each rank draws is another, and the same again after a resume."""
+    whole = Attempts(f"file://{tmp_path}/whole", spec(tiny_files), tmp_path / "whole")
+    assert [code for code, _ in ends(whole.start_ranks(Fault(), Fault()))] == [ExitCode.OK] * 2
+    ends(attempts.start_ranks(Fault(at_step=7), Fault()))
+    assert [code for code, _ in ends(attempts.start_ranks(Fault(), Fault()))] == [ExitCode.OK] * 2
+    assert adapter_of(stores, attempts.run_uri, 2) == adapter_of(stores, whole.run_uri, 1)
+
+
+def test_ranks_that_come_and_go_see_every_sample_of_the_epoch_once(attempts: Attempts, stores: Stores) -> None:
+    """Two ranks, of which one dies; then one, which dies too; then two again."""
+    training = attempts.spec["training"]
+    del training["maxSteps"]
+    training |= {"epochs": 1, "batchSize": 2}
+    attempts.spec["checkpoint"]["everySteps"] = 1
+    two = attempts.start_ranks(Fault(), Fault(at_step=6))
+    first = two[0].end()
+    assert first.exit_code == ExitCode.PEER_LOST, first.log
+    assert first.last_words.step == 7, "the step in which the other died was whole for the one that lived"
+    one = attempts.start_ranks(Fault(at_step=9))
+    assert one[0].end().exit_code == -signal.SIGKILL
+    last = attempts.start_ranks(Fault(), Fault())
+    ended = last[0].end()
+    assert ended.exit_code == ExitCode.OK, ended.log
+    assert [ended.last_words.from_step, last[1].end().last_words.from_step] == [9, 9]
+    steps = ended.last_words.step or 0
+    seen = [number for rank in two for number in rank.trained_on(0, 7)]
+    seen += one[0].trained_on(7, 9)
+    seen += [number for rank in last for number in rank.trained_on(9, steps)]
+    samples = max(seen) + 1
+    assert samples > 40
+    assert len(seen) - samples < 2 * 2, "the last step fills up its batches, and no more"
+    assert set(seen) == set(range(samples))
+    assert result_of(stores, attempts.run_uri, 3).step == steps
+
+
+def test_one_that_is_told_to_stop_does_not_wait_long_for_those_who_do_not_answer(
+    attempts: Attempts, to_be_killed: list[TrainerProcess]
+) -> None:
+    """As when one node is lost and the pods on the others are deleted: they have 20 s."""
+    attempts.spec["training"]["maxSteps"] = 10**6
+    ranks = attempts.start_ranks(Fault(), Fault(frozen_at_step=20))
+    to_be_killed.append(ranks[1])
+    ranks[1].wait_until_it_stands_still()
+    ended = ranks[0].terminate()
+    assert ended.exit_code == ExitCode.STOPPED, ended.log
+    assert ended.seconds < 18
+    assert ended.last_words.checkpoint is not None
+    assert ended.last_words.checkpoint.step == ended.last_words.step == 21
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({Env.NNODES: "3"}, id="another number of ranks"),
+        pytest.param({Env.SPEC: "rank 8"}, id="another spec"),
+    ],
+)
+def test_ranks_that_do_not_belong_together_say_so(
+    attempts: Attempts, to_be_killed: list[TrainerProcess], changes: dict[str, str]
+) -> None:
+    if Env.SPEC in changes:
+        changes = {Env.SPEC: json.dumps({**attempts.spec, "lora": {"rank": 8}})}
+    ranks = attempts.start_ranks(Fault(), Fault(), of_rank_1=changes)
+    to_be_killed.extend(ranks)
+    ended = ranks[0].end()
+    assert ended.exit_code == ExitCode.USAGE, ended.log
+    assert "were not told the same" in ended.last_words.message
+    assert "Traceback" not in ended.log
+
+
+def test_a_port_that_is_taken_is_said(attempts: Attempts) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = attempts.run(
+            **{Env.NNODES: "2", Env.NODE_RANK: "0", Env.MASTER_ADDR: "127.0.0.1", Env.MASTER_PORT: port}
+        )
+    assert ended.exit_code == ExitCode.TEMPORARY, ended.log
+    expected = f"rank 0 cannot listen on port {port} (Address already in use); choose another PET_MASTER_PORT"
+    assert ended.last_words.message == expected
+
+
+@pytest.fixture
+def lasting(attempts: Attempts) -> Attempts:
+    """A run that would take very long."""
+    attempts.spec["training"]["maxSteps"] = 10**6
+    return attempts
+
+
+@pytest.fixture
+def to_be_killed() -> Iterator[list[TrainerProcess]]:
+    """Processes that do not end by themselves."""
+    doomed: list[TrainerProcess] = []
+    yield doomed
+    for each in doomed:
+        each.kill()
+
+
+@pytest.mark.parametrize(
+    ("faults", "lost", "sentence"),
+    [
+        pytest.param([Fault(), Fault(at_step=20)], 1, "is gone: no sign of life for", id="dead"),
+        pytest.param([Fault(at_step=20), Fault()], 0, "is gone: ", id="rank 0 dead"),
+        pytest.param([Fault(), Fault(frozen_at_step=20)], 1, "is gone: no sign of life for", id="frozen"),
+        pytest.param([Fault(frozen_at_step=20), Fault()], 0, "is gone: it has not answered for", id="rank 0 frozen"),
+        pytest.param(
+            [Fault(), Fault(hung_at_step=20)], 1, "hangs: it is alive, but has kept the others waiting for", id="hung"
+        ),
+        pytest.param(
+            [Fault(hung_at_step=20), Fault()],
+            0,
+            "hangs: it is alive, but has kept the others waiting for",
+            id="rank 0 hung",
+        ),
+    ],
+)
+def test_a_lost_rank_ends_the_others_who_say_which_it_was(
+    lasting: Attempts, to_be_killed: list[TrainerProcess], faults: list[Fault], lost: int, sentence: str
+) -> None:
+    ranks = lasting.start_ranks(*faults)
+    to_be_killed.append(ranks[lost])
+    ranks[lost].wait_until_it_stands_still()
+    begun = time.monotonic()
+    ended = ranks[1 - lost].end()
+    assert ended.exit_code == ExitCode.PEER_LOST, ended.log
+    assert ended.last_words.message.startswith(f"rank {lost} (")
+    assert sentence in ended.last_words.message
+    assert "Traceback" not in ended.log
+    assert time.monotonic() - begun < LOSS_SECONDS
+    if lost:
+        assert ended.last_words.checkpoint is not None
+        assert ended.last_words.checkpoint.step == ended.last_words.step, "rank 0 saves what there is"
