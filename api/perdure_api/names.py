@@ -26,6 +26,9 @@ ANNOTATION_JOB_NAME: Final = f"{GROUP}/trainingjob-name"
 ANNOTATION_PROGRESS_CA: Final = f"{GROUP}/progress-ca"
 """PEM of the authority that signed the progress receiver; the pod reads it as a file (downward API)."""
 
+ANNOTATION_COMPLETION_INDEX: Final = "batch.kubernetes.io/job-completion-index"
+"""Kubernetes' own, on the pods of an Indexed Job: which of its nodes a pod is."""
+
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "perdure"
 LABEL_JOB: Final = f"{GROUP}/trainingjob"
@@ -71,6 +74,18 @@ def job_name(name: str, attempt: int) -> str:
         return plain
     tail = f"-{_digest(name)}-{attempt}"
     return f"{_slug(name, JOB_NAME_LIMIT - len(tail))}{tail}"
+
+
+def service_name(name: str) -> str:
+    """The name of the Service by which a TrainingJob's pods find each other: a DNS label that begins with a letter.
+
+    `tj-<name>`, or with its head and a digest where it is too long or holds dots.
+    """
+    plain = f"tj-{name}"
+    if len(plain) <= LABEL_VALUE_LIMIT and _DNS_LABEL.fullmatch(plain):
+        return plain
+    tail = f"-{_digest(name)}"
+    return f"tj-{_slug(name, LABEL_VALUE_LIMIT - len(tail) - 3)}{tail}"
 
 
 def label_value(name: str) -> str:

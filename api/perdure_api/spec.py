@@ -317,8 +317,16 @@ class Toleration(ApiModel):
 
 
 class ResourcesSpec(ApiModel):
-    """What the training pod needs."""
+    """What training needs: the rest is for each node."""
 
+    nodes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Nodes that train as one, a pod on each: an attempt is all of them, and fails when one does. Each "
+        "works on batchSize sequences at a time. The pods get torchrun's variables (PET_*) and find each other; the "
+        "built-in trainer is one process with one GPU on each.",
+    )
     gpus_per_node: int = Field(default=0, ge=0, le=64, description="GPUs of the pod (nvidia.com/gpu).")
     cpu: Quantity | None = Field(default=None, description='CPU request and limit of the pod, such as "4" or "500m".')
     memory: Quantity | None = Field(default=None, description='Memory request and limit of the pod, such as "16Gi".')

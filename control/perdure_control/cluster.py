@@ -106,6 +106,7 @@ class Collection:
 
 JOBS: Final = Collection("batch/v1", "jobs")
 PODS: Final = Collection("v1", "pods")
+SERVICES: Final = Collection("v1", "services")
 EVENTS: Final = Collection("v1", "events")
 SECRETS: Final = Collection("v1", "secrets")
 TOKEN_REVIEWS: Final = Collection("authentication.k8s.io/v1", "tokenreviews")

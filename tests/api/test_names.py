@@ -45,3 +45,14 @@ def test_an_attempt_writes_below_its_run() -> None:
     run = names.run_uri("s3://b/out/", "u-1")
 
     assert names.attempt_uri(run, 2) == "s3://b/out/runs/u-1/attempts/2"
+
+
+@pytest.mark.parametrize("name", ["bible", "1b", "a.b", "x" * 253, "a" * 60, "x." * 40 + "y"])
+def test_the_pods_of_a_job_find_each_other_by_a_name_that_a_service_may_have(name: str) -> None:
+    assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", names.service_name(name))
+
+
+def test_two_jobs_have_two_services() -> None:
+    assert names.service_name("bible") == "tj-bible"
+    assert names.service_name("a.b") != names.service_name("a-b")
+    assert names.service_name("a" * 63) != names.service_name("a" * 64)

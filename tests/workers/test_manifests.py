@@ -12,7 +12,7 @@ import yaml
 
 from perdure_api.spec import TrainingJobSpec
 from perdure_api.workflow import JobRef
-from perdure_workers.manifests import PodDefaults, training_job
+from perdure_workers.manifests import PodDefaults, rank_service, training_job
 
 CASES = Path(__file__).parent / "fixtures" / "manifests"
 JOB = JobRef(namespace="ns", name="bible", uid="uid-1", generation=1)
@@ -129,3 +129,26 @@ def test_a_spec_with_dollars_reaches_the_trainer_as_it_was_written() -> None:
 def test_each_attempt_is_told_its_number_and_the_place_of_the_run() -> None:
     assert environment(BUILT_IN)["PERDURE_ATTEMPT"] == "1"
     assert environment(BUILT_IN)["PERDURE_RUN_URI"] == "s3://b/out/runs/uid-1"
+
+
+def test_one_node_is_told_nothing_of_several() -> None:
+    for spec in (BUILT_IN, {**BUILT_IN, "resources": {"nodes": 1}}):
+        variables = environment(spec)
+        assert not [name for name in variables if name.startswith("PET_")]
+        assert "nodes" not in json.loads(variables["PERDURE_SPEC"])["resources"]
+        assert "subdomain" not in pod_of(spec)
+
+
+def test_a_users_own_variable_beats_ours_also_among_torchruns() -> None:
+    own = {"image": "i", "command": ["torchrun"], "env": [{"name": "PET_NPROC_PER_NODE", "value": "3"}]}
+    assert environment({"trainer": own, "resources": {"nodes": 2}})["PET_NPROC_PER_NODE"] == "3"
+
+
+def test_the_service_names_every_pod_of_the_job_before_it_is_ready() -> None:
+    service = rank_service(JOB)
+    labels = job_of({**BUILT_IN, "resources": {"nodes": 2}}, attempt=3)["spec"]["template"]["metadata"]["labels"]
+
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert service["metadata"]["ownerReferences"][0]["uid"] == "uid-1"

@@ -60,6 +60,7 @@ def training_job(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: Pod
         names.LABEL_ATTEMPT: str(attempt),
     }
     annotations = {names.ANNOTATION_JOB_NAME: job.name}
+    nodes = _nodes(spec)
     pod_annotations = dict(annotations)
     if defaults.progress_ca:
         pod_annotations[names.ANNOTATION_PROGRESS_CA] = defaults.progress_ca
@@ -71,26 +72,66 @@ def training_job(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: Pod
             "namespace": job.namespace,
             "labels": labels,
             "annotations": annotations,
-            "ownerReferences": [
-                {
-                    "apiVersion": names.API_VERSION,
-                    "kind": names.KIND,
-                    "name": job.name,
-                    "uid": job.uid,
-                    "controller": True,
-                }
-            ],
+            "ownerReferences": [_owner(job)],
         },
         "spec": {
             "backoffLimit": 0,
-            "completions": 1,
-            "parallelism": 1,
+            "completions": nodes,
+            "parallelism": nodes,
             "completionMode": "Indexed",
             "template": {
                 "metadata": {"labels": labels, "annotations": pod_annotations},
                 "spec": _pod_spec(job, spec, attempt, defaults),
             },
         },
+    }
+
+
+def rank_service(job: JobRef) -> Document:
+    """The Service by which pods of several nodes find rank 0: one for all attempts, for each pod has its own name.
+
+    It has no address: it only names each pod, also before that is ready, for ranks wait for each other.
+    """
+    selector = {names.LABEL_JOB_UID: job.uid}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": names.service_name(job.name),
+            "namespace": job.namespace,
+            "labels": {
+                names.LABEL_MANAGED_BY: names.MANAGED_BY,
+                names.LABEL_JOB: names.label_value(job.name),
+                **selector,
+            },
+            "annotations": {names.ANNOTATION_JOB_NAME: job.name},
+            "ownerReferences": [_owner(job)],
+        },
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": selector,
+            "ports": [{"name": "rank-0", "port": pod.MASTER_PORT}],
+        },
+    }
+
+
+def needs_service(spec: TrainingJobSpec) -> bool:
+    """Whether the pods of a job must find each other."""
+    return _nodes(spec) > 1
+
+
+def _nodes(spec: TrainingJobSpec) -> int:
+    return (spec.resources or ResourcesSpec()).nodes
+
+
+def _owner(job: JobRef) -> Document:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "name": job.name,
+        "uid": job.uid,
+        "controller": True,
     }
 
 
@@ -111,6 +152,8 @@ def _pod_spec(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: PodDef
         "containers": [_container(job, spec, attempt, defaults)],
         "volumes": [{"name": _SCRATCH_VOLUME, "emptyDir": {}}, *_progress_volume(defaults)],
     }
+    if resources.nodes > 1:
+        result["subdomain"] = names.service_name(job.name)
     if trainer.service_account_name:
         result["serviceAccountName"] = trainer.service_account_name
     if resources.node_selector:
@@ -164,7 +207,7 @@ def _environment(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: Pod
         Env.JOB_NAMESPACE: job.namespace,
         Env.JOB_UID: job.uid,
         Env.ATTEMPT: str(attempt),
-        Env.SPEC: json.dumps(spec.to_wire(), separators=(",", ":")),
+        Env.SPEC: json.dumps(_told(spec), separators=(",", ":")),
         Env.SCRATCH: pod.SCRATCH_MOUNT,
     }
     if spec.output:
@@ -182,7 +225,35 @@ def _environment(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: Pod
     overridden = {variable.name for variable in theirs}
     return [
         *({"name": str(name), "value": _literally(value)} for name, value in ours.items() if name not in overridden),
+        *(variable for variable in _ranks(job, spec, attempt) if variable["name"] not in overridden),
         *(variable.to_wire() for variable in theirs),
+    ]
+
+
+def _told(spec: TrainingJobSpec) -> Document:
+    """The spec as the trainer gets it. One node is not worth a word: images that know of no other number still fit."""
+    told = spec.to_wire()
+    if _nodes(spec) == 1:
+        told.get("resources", {}).pop("nodes", None)
+    return told
+
+
+def _ranks(job: JobRef, spec: TrainingJobSpec, attempt: int) -> list[Document]:
+    """By what several pods know which of them they are, and where rank 0 is: torchrun's variables."""
+    resources = spec.resources or ResourcesSpec()
+    if resources.nodes == 1:
+        return []
+    processes = 1 if spec.built_in else max(1, resources.gpus_per_node)
+    plain = {
+        Env.NNODES: str(resources.nodes),
+        Env.NPROC_PER_NODE: str(processes),
+        Env.MASTER_ADDR: f"{names.job_name(job.name, attempt)}-0.{names.service_name(job.name)}",
+        Env.MASTER_PORT: str(pod.MASTER_PORT),
+    }
+    index = f"metadata.annotations['{names.ANNOTATION_COMPLETION_INDEX}']"
+    return [
+        *({"name": str(name), "value": value} for name, value in plain.items()),
+        {"name": str(Env.NODE_RANK), "valueFrom": {"fieldRef": {"fieldPath": index}}},
     ]
 
 

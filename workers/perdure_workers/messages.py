@@ -59,6 +59,8 @@ class Monitor(TolerantModel):
     """Unix seconds when its Job was asked for."""
     start_seconds: float
     permanent_exit_codes: list[int] = []
+    nodes: int = 1
+    """Pods that the attempt consists of."""
 
 
 class MonitorNote(TolerantModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -180,6 +181,83 @@ def test_a_failed_job_whose_pod_nobody_saw_is_disrupted() -> None:
     failed = replace(JOB, failed=Cause("BackoffLimitExceeded", "Job has reached the specified backoff limit"))
 
     assessment = look(AttemptView(failed, job_was_deleted=False, pods=(), lost_pods=()))
+
+    assert isinstance(assessment, Ended)
+    assert assessment.outcome.reason is Reason.DISRUPTED
+
+
+def several(*pods: PodFacts, lost: tuple[PodFacts, ...] = (), job: JobFacts | None = JOB, **options: Any) -> Assessment:
+    """What an attempt of two pods is doing."""
+    view = AttemptView(job, job_was_deleted=False, pods=pods, lost_pods=lost)
+    return assess(view, start_seconds=60, nodes=2, **{"waited_seconds": 1, **options})
+
+
+def of_rank(rank: int, name: str) -> PodFacts:
+    return replace(pod(name), rank=rank, name=f"job-1-{rank}-{name}")
+
+
+def test_several_pods_run_when_all_run_and_rank_0_stands_for_them() -> None:
+    first = of_rank(0, "running")
+
+    assert several(of_rank(1, "running"), first, waited_seconds=10_000) == Running(first.name, first.node or "")
+
+
+def test_a_pod_that_is_done_does_not_stop_those_that_go_on() -> None:
+    assert isinstance(several(of_rank(0, "running"), of_rank(1, "completed"), waited_seconds=10_000), Running)
+
+
+@pytest.mark.parametrize("other", ["running", "completed"])
+def test_several_pods_wait_for_the_one_that_cannot_start(other: str) -> None:
+    assessment = several(of_rank(0, other), of_rank(1, "unschedulable"))
+
+    assert isinstance(assessment, Waiting)
+    assert assessment.reason is Reason.NO_CAPACITY
+    overdue = several(of_rank(0, other), of_rank(1, "unschedulable"), waited_seconds=60)
+    assert isinstance(overdue, Ended)
+    assert (overdue.outcome.reason, overdue.outcome.pod_remains) == (Reason.NO_CAPACITY, True)
+
+
+def test_a_pod_that_was_not_created_yet_is_waited_for() -> None:
+    for there in (of_rank(0, "running"), of_rank(0, "completed")):
+        assert isinstance(several(there), Waiting)
+        assert several(there, refusal="exceeded quota: q") == Waiting(Reason.JOB_REFUSED, "exceeded quota: q")
+        overdue = several(there, waited_seconds=60)
+        assert isinstance(overdue, Ended)
+        assert overdue.outcome.pod_remains
+
+
+def test_several_pods_are_done_when_all_are() -> None:
+    assessment = several(of_rank(0, "completed"), lost=(of_rank(1, "completed"),))
+
+    assert isinstance(assessment, Ended)
+    assert assessment.outcome.completed
+
+
+def test_when_one_of_several_has_failed_the_others_are_waited_for_and_it_is_said_why() -> None:
+    assessment = several(of_rank(0, "running"), of_rank(1, "out-of-memory"), waited_seconds=10_000)
+
+    assert isinstance(assessment, Waiting)
+    assert assessment.reason is Reason.OUT_OF_MEMORY
+    assert assessment.message.endswith("its other pods are being ended: job-1-0-running")
+
+
+def test_when_none_of_several_can_run_any_more_the_attempt_has_ended() -> None:
+    assessment = several(of_rank(1, "out-of-memory"), lost=(of_rank(0, "deleted-while-running"),))
+
+    assert isinstance(assessment, Ended)
+    assert (assessment.outcome.reason, assessment.outcome.pod_remains) == (Reason.OUT_OF_MEMORY, False)
+
+
+def test_a_pod_that_failed_before_another_was_created_ends_it_and_none_may_come_after() -> None:
+    assessment = several(of_rank(0, "exit-1"))
+
+    assert isinstance(assessment, Ended)
+    assert (assessment.outcome.reason, assessment.outcome.pod_remains) == (Reason.FAILED, True)
+
+
+def test_a_failed_job_of_which_one_pod_was_not_seen_is_disrupted() -> None:
+    failed = replace(JOB, failed=Cause("BackoffLimitExceeded", ""))
+    assessment = several(of_rank(1, "completed"), job=failed, waited_seconds=10_000)
 
     assert isinstance(assessment, Ended)
     assert assessment.outcome.reason is Reason.DISRUPTED

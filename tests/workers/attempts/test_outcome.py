@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from perdure_api.conditions import Reason
-from perdure_workers.attempts.outcome import classify
+from perdure_workers.attempts.outcome import classify, classify_several
 from perdure_workers.watching.facts import Cause, PodFacts, pod_facts
 
 PODS = Path(__file__).parents[1] / "fixtures" / "pods"
@@ -71,6 +71,7 @@ def test_an_exit_code_that_the_user_lists_is_permanent() -> None:
         (78, Reason.PERMANENT_ERROR),
         (79, Reason.DIVERGED),
         (81, Reason.OUT_OF_MEMORY),
+        (80, Reason.PEER_LOST),
         (143, Reason.DISRUPTED),
     ],
 )
@@ -193,3 +194,77 @@ def test_the_containers_own_json_is_read() -> None:
 
     assert (outcome.reason, outcome.message) == (Reason.PERMANENT_ERROR, "line 3 is broken")
     assert (outcome.words.step, outcome.words.from_step) == (12, 10)
+
+
+def told(exit_code: int, message: str = "", rank: int = 0, **change: Any) -> PodFacts:
+    """A pod of several that ended by itself."""
+    facts = with_end(pod("exit-1"), exit_code=exit_code, message=message)
+    return replace(
+        facts, rank=rank, name=f"job-1-{rank}-x", **{"phase": "Failed" if exit_code else "Succeeded"} | change
+    )
+
+
+KILLED = {"exit_code": 137, "deleting": True}
+EVICTED = Cause("EvictionByEvictionAPI", "drained")
+PEER = '{"message": "rank 1 (job-1-1) is gone: no sign of life for 16 s", "step": 7, "fromStep": 0}'
+
+
+@pytest.mark.parametrize(
+    ("pods", "reason", "says"),
+    [
+        pytest.param([told(0), told(0, rank=1)], Reason.COMPLETED, "training completed", id="all done"),
+        pytest.param([told(80, PEER), told(**KILLED, rank=1)], Reason.PEER_LOST, "rank 1 (job-1-1) is gone", id="hung"),
+        pytest.param(
+            [told(80, PEER), told(143, rank=1, disruption=EVICTED)],
+            Reason.DISRUPTED,
+            "job-1-1-x was taken",
+            id="evicted",
+        ),
+        pytest.param([told(143), told(143, rank=1)], Reason.DISRUPTED, "told to stop", id="stopped"),
+        pytest.param(
+            [replace(pod("running"), name="job-1-0-x"), told(80, "rank 0 (job-1-0) is gone", rank=1)],
+            Reason.DISRUPTED,
+            "pod job-1-0-x went away before it told how it ended",
+            id="deleted by force, or lost with its node",
+        ),
+        pytest.param(
+            [replace(pod("running"), name="job-1-0-x"), told(1, "connection closed by peer", rank=1)],
+            Reason.DISRUPTED,
+            "pod job-1-0-x went away",
+            id="the same, of a trainer that says only that it lost the other",
+        ),
+        pytest.param(
+            [told(80, PEER), replace(pod("out-of-memory"), rank=1, name="job-1-1-x")],
+            Reason.OUT_OF_MEMORY,
+            "pod job-1-1-x used more memory",
+            id="out of memory",
+        ),
+        pytest.param(
+            [told(1, "connection closed by peer"), replace(pod("out-of-memory"), rank=1)],
+            Reason.OUT_OF_MEMORY,
+            "used more memory",
+            id="a trainer that says only that it lost the other",
+        ),
+        pytest.param(
+            [told(143), told(78, "no such layer", rank=1)], Reason.PERMANENT_ERROR, "rank 1: no such", id="spec"
+        ),
+        pytest.param([told(79, "nan"), told(79, "nan", rank=1)], Reason.DIVERGED, "nan", id="diverged on all"),
+        pytest.param([told(0), told(1, "boom", rank=1)], Reason.FAILED, "rank 1: boom", id="one failed"),
+        pytest.param(
+            [told(**KILLED), replace(pod("deleted-while-running"), rank=1, termination=None)],
+            Reason.DISRUPTED,
+            "was deleted while it ran",
+            id="deleted",
+        ),
+    ],
+)
+def test_of_several_pods_the_one_that_explains_most_says_why(pods: list[PodFacts], reason: Reason, says: str) -> None:
+    for order in (pods, pods[::-1]):
+        outcome = classify_several(order)
+        assert (outcome.reason, says in outcome.message) == (reason, True), outcome.message
+
+
+def test_how_far_several_came_is_what_rank_0_says() -> None:
+    outcome = classify_several([told(80, PEER), replace(pod("out-of-memory"), rank=1)])
+
+    assert (outcome.reason, outcome.words.step, outcome.words.from_step) == (Reason.OUT_OF_MEMORY, 7, 0)

@@ -33,7 +33,7 @@ def test_waits_grow_and_stop_growing(failures: int, seconds: float) -> None:
     assert backoff_seconds(failures, RETRY) == seconds
 
 
-@pytest.mark.parametrize("reason", [Reason.FAILED, Reason.OUT_OF_MEMORY])
+@pytest.mark.parametrize("reason", [Reason.FAILED, Reason.OUT_OF_MEMORY, Reason.PEER_LOST])
 def test_failures_are_tried_again_until_max_attempts_have_failed(reason: Reason) -> None:
     assert after(reason, started=2, failed=2) == Again(20)
     assert after(reason, started=3, failed=3) == GiveUp(

@@ -67,7 +67,10 @@ def test_a_pod_of_which_nothing_is_known_yet_is_pending() -> None:
 
 
 def test_everything_that_a_pod_tells_is_kept() -> None:
-    metadata = {"annotations": {names.ANNOTATION_JOB_NAME: "bible"}, "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    metadata = {
+        "annotations": {names.ANNOTATION_JOB_NAME: "bible", names.ANNOTATION_COMPLETION_INDEX: "3"},
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+    }
     terminated = {"exitCode": 137, "signal": 9, "reason": "OOMKilled", "message": "m"}
     status = {
         "phase": "Failed",
@@ -95,6 +98,7 @@ def test_everything_that_a_pod_tells_is_kept() -> None:
         waiting=None,
         running=False,
         termination=Termination(exit_code=137, signal=9, reason="OOMKilled", message="m"),
+        rank=3,
     )
 
 

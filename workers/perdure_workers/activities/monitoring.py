@@ -175,6 +175,7 @@ class _Follower:
             start_seconds=self._request.start_seconds,
             refusal=self._refusal,
             permanent_exit_codes=self._request.permanent_exit_codes,
+            nodes=self._request.nodes,
         )
 
     async def _tell(self, assessment: Waiting | Running) -> float:

@@ -15,6 +15,7 @@ from perdure_api.workflow import JobRef
 from perdure_control.cluster import (
     JOBS,
     PODS,
+    SERVICES,
     Cluster,
     ClusterUnavailable,
     Conflict,
@@ -24,7 +25,7 @@ from perdure_control.cluster import (
     NotFound,
 )
 from perdure_workers.activities.refusal import refusal
-from perdure_workers.manifests import GRACE_SECONDS, PodDefaults, training_job
+from perdure_workers.manifests import GRACE_SECONDS, PodDefaults, needs_service, rank_service, training_job
 from perdure_workers.messages import ActivityName, CleanUp, CreateJob
 
 _LOOK_SECONDS: Final = 0.5
@@ -52,6 +53,8 @@ class ResourceActivities:
         job = request.job
         manifest = training_job(job, request.spec, request.attempt, self._defaults())
         try:
+            if needs_service(request.spec):
+                await self._create_service(job)
             await self._cluster.create(JOBS.path(job.namespace), manifest, fieldManager=names.FIELD_MANAGER_WORKFLOW)
         except Conflict:
             await self._adopt(job, manifest["metadata"]["name"], request.attempt)
@@ -67,8 +70,13 @@ class ResourceActivities:
 
     @activity.defn(name=ActivityName.CLEANUP_RESOURCES)
     async def cleanup_resources(self, request: CleanUp) -> None:
-        """Deletes Jobs and waits until no pod of them is left, or only such as are on a node that does not answer."""
+        """Deletes Jobs and waits until no pod of them is left, or only such as are on a node that does not answer.
+
+        The Service goes when all attempts do.
+        """
         job = request.job
+        if request.attempt is None:
+            await self._delete_service(job)
         selector = f"{names.LABEL_JOB_UID}={job.uid}"
         if request.attempt is not None:
             selector += f",{names.LABEL_ATTEMPT}={request.attempt}"
@@ -84,6 +92,31 @@ class ResourceActivities:
                 return
             await asyncio.sleep(_LOOK_SECONDS)
             waited += _LOOK_SECONDS
+
+    async def _create_service(self, job: JobRef) -> None:
+        """Before the Job: a name that was asked for too early is not found for a while."""
+        service = rank_service(job)
+        try:
+            await self._cluster.create(SERVICES.path(job.namespace), service, fieldManager=names.FIELD_MANAGER_WORKFLOW)
+        except Conflict:
+            if not await self._own_service(job):
+                name = service["metadata"]["name"]
+                message = f"a Service {name} that is not ours exists in namespace {job.namespace}; delete or rename it"
+                raise refusal(Reason.JOB_REFUSED, message) from None
+
+    async def _delete_service(self, job: JobRef) -> None:
+        if metadata := await self._own_service(job):
+            await self._cluster.delete(SERVICES.path(job.namespace, metadata["name"]), uid=metadata["uid"])
+
+    async def _own_service(self, job: JobRef) -> Document | None:
+        """The metadata of the job's Service, if there is one."""
+        try:
+            found = await self._cluster.get(SERVICES.path(job.namespace, names.service_name(job.name)))
+        except NotFound:
+            return None
+        metadata: Document = found["metadata"]
+        owners = {owner["uid"] for owner in metadata.get("ownerReferences") or []}
+        return metadata if job.uid in owners else None
 
     async def _adopt(self, job: JobRef, name: str, attempt: int) -> None:
         try:

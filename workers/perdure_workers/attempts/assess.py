@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from perdure_api.conditions import Reason
-from perdure_workers.attempts.outcome import Outcome, classify
+from perdure_workers.attempts.outcome import Outcome, classify, classify_several
 from perdure_workers.watching.facts import Cause, PodFacts
 from perdure_workers.watching.index import AttemptView
 
@@ -49,6 +49,7 @@ def assess(
     start_seconds: float,
     refusal: str | None = None,
     permanent_exit_codes: Collection[int] = (),
+    nodes: int = 1,
 ) -> Assessment:
     """What the attempt is doing.
 
@@ -58,12 +59,17 @@ def assess(
         start_seconds: The time it may take to get a pod to run.
         refusal: What the Job controller says of pods that it may not create (quota, admission).
         permanent_exit_codes: The user's own.
+        nodes: Pods that it consists of.
     """
+    overdue = waited_seconds >= start_seconds
     live = [pod for pod in view.pods if not pod.ended]
-    if live:
-        return _assess_live(live[0], waited_seconds >= start_seconds)
-    ended = [*view.pods, *view.lost_pods]
-    if ended:
+    ended = [*(pod for pod in view.pods if pod.ended), *view.lost_pods]
+    if nodes > 1:
+        if assessment := _assess_several(live, ended, permanent_exit_codes, nodes, overdue=overdue):
+            return assessment
+    elif live:
+        return _assess_live(live[0], overdue)
+    elif ended:
         return Ended(classify(_most_telling(ended), permanent_exit_codes))
     if view.job_was_deleted:
         return Ended(Outcome(reason=Reason.JOB_DELETED, message="its Job was deleted before a pod of it ran"))
@@ -75,7 +81,37 @@ def assess(
             )
         )
     waiting = Waiting(Reason.JOB_REFUSED, refusal) if refusal else Waiting(Reason.STARTING, "waiting for its pod")
-    return _unless_overdue(waiting, waited_seconds >= start_seconds)
+    return _unless_overdue(waiting, overdue)
+
+
+def _assess_several(
+    live: list[PodFacts],
+    ended: list[PodFacts],
+    permanent_exit_codes: Collection[int],
+    nodes: int,
+    *,
+    overdue: bool,
+) -> Assessment | None:
+    """An attempt of several pods runs when all do, has done its work when all have, and fails when one does.
+
+    None while that depends on pods that are not there yet.
+    """
+    outcome = classify_several(ended, permanent_exit_codes) if ended else None
+    if outcome and not outcome.completed:
+        if live:
+            names = ", ".join(sorted(pod.name for pod in live))
+            return Waiting(outcome.reason, f"{outcome.message}; its other pods are being ended: {names}")
+        # There may be a pod that was not even created: with the Job gone, none ever will be.
+        return Ended(outcome.model_copy(update={"pod_remains": len(ended) < nodes}))
+    if outcome and len({pod.rank for pod in ended}) == nodes:
+        return Ended(outcome)
+    in_order = sorted(live, key=lambda pod: pod.rank)
+    for pod in in_order:
+        if pod.deleting or not (pod.running or pod.termination):
+            return _assess_live(pod, overdue)
+    if len({pod.rank for pod in [*live, *ended]}) < nodes:
+        return None
+    return Running(in_order[0].name, in_order[0].node or "")
 
 
 def _assess_live(pod: PodFacts, overdue: bool) -> Assessment:  # noqa: FBT001

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from perdure_api.conditions import Reason
@@ -23,6 +23,7 @@ _NEVER_RAN: Final = frozenset({"StartError", "ContainerCannotRun"})
 _NAMED: Final[Mapping[int, Reason]] = {
     ExitCode.DIVERGED: Reason.DIVERGED,
     ExitCode.FENCED: Reason.FENCED,
+    ExitCode.PEER_LOST: Reason.PEER_LOST,
     ExitCode.OUT_OF_MEMORY: Reason.OUT_OF_MEMORY,
 }
 """Exit codes that have a reason of their own."""
@@ -64,6 +65,44 @@ def classify(pod: PodFacts, permanent_exit_codes: Collection[int] = ()) -> Outco
     words = TerminationMessage.decode(end.message) if end else TerminationMessage()
     reason, message = _reason(pod, end, words, permanent_exit_codes)
     return Outcome(reason=reason, message=message, exit_code=end.exit_code if end else None, node=pod.node, words=words)
+
+
+def classify_several(pods: Sequence[PodFacts], permanent_exit_codes: Collection[int] = ()) -> Outcome:
+    """The outcome of an attempt of several pods, which have all ended or are gone.
+
+    The pod that explains most says why: when one ends, the others end because of it, by their own word or by the Job
+    controller's hand. How far the attempt came is rank 0's word.
+    """
+    outcomes = [(pod, classify(pod, permanent_exit_codes)) for pod in sorted(pods, key=lambda pod: pod.rank)]
+    culprit, outcome = max(outcomes, key=lambda each: _weight(*each))  # of several equals the first, the lowest rank
+    words = next((each.words for pod, each in outcomes if pod.rank == 0 and each.words.step is not None), outcome.words)
+    return outcome.model_copy(update={"words": words, "message": _of_rank(culprit, outcome.message)})
+
+
+def _weight(pod: PodFacts, outcome: Outcome) -> int:
+    """How much the end of a pod says about the end of all."""
+    match outcome.reason:
+        case Reason.COMPLETED:
+            return 0
+        case Reason.DISRUPTED if pod.disruption or pod.cause:
+            return 7
+        case Reason.DISRUPTED if pod.running:
+            return 4  # gone in the midst of its work: the Job controller lets the others tell how they end
+        case Reason.DISRUPTED:
+            return 1  # told to stop, or deleted: as any pod is once another has failed
+        case Reason.PEER_LOST:
+            return 2
+        case Reason.FAILED:
+            return 3  # perhaps only because it lost another, if it is no trainer of ours
+        case Reason.OUT_OF_MEMORY:
+            return 6
+        case _:
+            return 5
+
+
+def _of_rank(pod: PodFacts, message: str) -> str:
+    named = pod.rank == 0 or pod.name in message or message.startswith("rank ")
+    return message if named else f"rank {pod.rank}: {message}"
 
 
 def _reason(

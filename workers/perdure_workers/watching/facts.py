@@ -65,6 +65,8 @@ class PodFacts:
     waiting: Cause | None
     running: bool
     termination: Termination | None
+    rank: int = 0
+    """Which of the attempt's nodes it is."""
 
     @property
     def ended(self) -> bool:
@@ -115,6 +117,7 @@ def pod_facts(document: Document) -> PodFacts | None:
         waiting=_cause(state["waiting"]) if "waiting" in state else None,
         running="running" in state,
         termination=_termination(state["terminated"]) if "terminated" in state else None,
+        rank=_rank(metadata.get("annotations") or {}),
     )
 
 
@@ -133,6 +136,11 @@ def job_facts(document: Document) -> JobFacts | None:
         uid=metadata["uid"],
         failed=_cause(failed) if failed.get("status") == "True" else None,
     )
+
+
+def _rank(annotations: Document) -> int:
+    index = annotations.get(names.ANNOTATION_COMPLETION_INDEX, "")
+    return int(index) if index.isdecimal() else 0
 
 
 def _trainer_state(status: Document) -> Document:

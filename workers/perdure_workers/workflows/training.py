@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from perdure_api.conditions import Reason
     from perdure_api.events import EventKind, EventNote
     from perdure_api.names import job_name
-    from perdure_api.spec import DeadlinesSpec, RetrySpec, TrainingJobSpec
+    from perdure_api.spec import DeadlinesSpec, ResourcesSpec, RetrySpec, TrainingJobSpec
     from perdure_api.status import TrainingJobStatus
     from perdure_api.workflow import QUERY_STATUS, TrainingInput
     from perdure_workers.attempts.retry import Again, GiveUp, GoOn, decide
@@ -197,6 +197,7 @@ class TrainingWorkflow:
             started_at=started_at,
             start_seconds=self._deadlines.start_seconds,
             permanent_exit_codes=(self._spec.retry or RetrySpec()).non_retryable_exit_codes,
+            nodes=(self._spec.resources or ResourcesSpec()).nodes,
         )
         end: AttemptEnd = await workflow.execute_activity(
             ActivityName.MONITOR_TRAINING,

@@ -1,0 +1,144 @@
+"""Two pods that train as one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from perdure_api.pod import ResultDocument
+from perdure_api.uri import parse_uri
+from perdure_data.stores import Stores
+from tests.cluster.conftest import Document, Jobs, condition, phase
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+MEBIBYTE = 2**20
+
+
+def of_two_nodes(inputs: Document, **training: Any) -> Document:
+    """Long enough that something can happen to it."""
+    steps = {"batchSize": 4, "sequenceLength": 128, "learningRate": 0.001, **training}
+    return {
+        **inputs,
+        "training": steps,
+        "checkpoint": {"everySteps": 50, "everySeconds": 2},
+        "resources": {"nodes": 2},
+        "retry": {"initialIntervalSeconds": 1},
+    }
+
+
+def step(job: Document) -> int:
+    return int(job["status"].get("progress", {}).get("step") or 0)
+
+
+def rank(jobs: Jobs, name: str, number: int) -> str:
+    """Name of the newest attempt's pod of a rank."""
+    index = "batch.kubernetes.io/job-completion-index"
+    pods = [pod for pod in jobs.pods(name) if pod["metadata"]["labels"][index] == str(number)]
+    newest = max(pods, key=lambda pod: int(pod["metadata"]["labels"]["perdure.dev/attempt"]))
+    return str(newest["metadata"]["name"])
+
+
+def test_two_pods_train_as_one_and_rank_0_leaves_the_result(jobs: Jobs, tiny_inputs: Document, stores: Stores) -> None:
+    epoch = of_two_nodes(tiny_inputs, epochs=1, batchSize=2, sequenceLength=16)
+    jobs.create("two", epoch)
+    jobs.create("one", {**epoch, "training": {**epoch["training"], "batchSize": 4}, "resources": {"nodes": 1}})
+    two, one = (jobs.finished(name, seconds=240) for name in ("two", "one"))
+
+    assert phase(two) == "Succeeded", two["status"]
+    assert [attempt["reason"] for attempt in two["status"]["attempts"]] == ["Completed"]
+    results = [result_of(stores, job) for job in (two, one)]
+    assert results[0].step == results[1].step
+    assert results[0].metrics["tokens"] == results[1].metrics["tokens"], "each sample of the epoch once"
+    assert results[0].metrics["eval_loss"] == pytest.approx(results[1].metrics["eval_loss"], rel=1e-3)
+    assert len(jobs.pods("two")) == 2
+    assert {pod["status"]["phase"] for pod in jobs.pods("two")} == {"Succeeded"}
+
+
+@pytest.mark.parametrize(("name", "number"), [("loses-rank-1", 1), ("loses-rank-0", 0)])
+def test_when_one_pod_dies_the_attempt_ends_and_the_next_goes_on(
+    jobs: Jobs, tiny_inputs: Document, stores: Stores, name: str, number: int
+) -> None:
+    jobs.create(name, of_two_nodes(tiny_inputs, maxSteps=1500))
+    jobs.until(name, lambda job: phase(job) == "Running" and step(job) > 60, 240)
+
+    jobs.kubectl("delete", "pod", rank(jobs, name, number), "--force", "--grace-period=0")
+    job = jobs.finished(name, seconds=300)
+
+    assert phase(job) == "Succeeded", job["status"]
+    attempts = job["status"]["attempts"]
+    assert [attempt["reason"] for attempt in attempts] == ["Disrupted", "Completed"]
+    assert attempts[1]["fromStep"] > 0
+    assert result_of(stores, job).step == 1500
+
+
+def test_a_rank_that_lost_another_says_which_and_the_next_attempt_goes_on(jobs: Jobs) -> None:
+    script = """
+import os, time
+if os.environ["PERDURE_ATTEMPT"] == "1":
+    if os.environ["PET_NODE_RANK"] == "1":
+        time.sleep(600)
+    time.sleep(3)
+    open("/dev/termination-log", "w").write("rank 1 (loses) hangs")
+    raise SystemExit(80)
+"""
+    wish = jobs.own("python3", "-c", script, resources={"nodes": 2}, retry={"initialIntervalSeconds": 1})
+    jobs.create("loses", wish)
+    job = jobs.finished("loses", seconds=180)
+
+    assert phase(job) == "Succeeded", job["status"]
+    assert [attempt["reason"] for attempt in job["status"]["attempts"]] == ["PeerLost", "Completed"]
+    assert "rank 1 (loses) hangs" in jobs.kubectl("describe", "trainingjob", "loses")
+
+
+def test_a_trainer_of_ones_own_finds_its_ranks(jobs: Jobs) -> None:
+    """What torchrun needs: numbers, and a name that leads to rank 0."""
+    script = """
+import os, socket, time
+rank, host, port = os.environ["PET_NODE_RANK"], os.environ["PET_MASTER_ADDR"], int(os.environ["PET_MASTER_PORT"])
+assert rank == os.environ["JOB_COMPLETION_INDEX"] and os.environ["PET_NNODES"] == "2"
+if rank == "0":
+    server = socket.create_server(("", port))
+    server.settimeout(60)
+    peer, _ = server.accept()
+    assert peer.recv(100) == b"rank 1"
+else:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            connection = socket.create_connection((host, port), 5)
+            break
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    connection.sendall(b"rank 1")
+"""
+    jobs.create("own", jobs.own("python3", "-c", script, resources={"nodes": 2}))
+    job = jobs.finished("own", seconds=180)
+
+    assert phase(job) == "Succeeded", job["status"]
+    selector = f"perdure.dev/trainingjob-uid={job['metadata']['uid']}"
+    assert len(jobs.kubectl.items("services", "-l", selector)) == 1
+    jobs.kubectl("delete", "trainingjob", "own", "--timeout=60s")
+
+
+def test_one_pod_that_fails_ends_all_and_says_why(jobs: Jobs) -> None:
+    script = """
+import os, time
+if os.environ["PET_NODE_RANK"] == "1":
+    open("/dev/termination-log", "w").write("no such column: text")
+    raise SystemExit(65)
+time.sleep(600)
+"""
+    jobs.create("fails", jobs.own("python3", "-c", script, resources={"nodes": 2}))
+    job = jobs.finished("fails", seconds=180)
+
+    assert condition(job, "Succeeded")["status"] == "False"
+    assert job["status"]["reason"] == "PermanentError"
+    assert "rank 1: no such column: text" in job["status"]["message"]
+
+
+def result_of(stores: Stores, job: Document) -> ResultDocument:
+    attempt = parse_uri(job["status"]["result"]["adapterUri"]).parent
+    return ResultDocument.model_validate_json(stores.read(attempt.child("result.json"), limit_bytes=MEBIBYTE))

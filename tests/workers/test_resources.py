@@ -1,0 +1,86 @@
+"""What an attempt has in the cluster, against a real API server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from perdure_api import names
+from perdure_api.conditions import Reason
+from perdure_api.spec import TrainingJobSpec
+from perdure_api.workflow import JobRef
+from perdure_control.cluster import Cluster
+from perdure_workers.activities.resources import ResourceActivities
+from perdure_workers.manifests import PodDefaults
+from perdure_workers.messages import CleanUp, CreateJob
+from tests.conftest import ApiServer
+
+pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def activities(api_server: ApiServer) -> AsyncIterator[ResourceActivities]:
+    async with await Cluster.connect("tests", kubeconfig=str(api_server.kubeconfig)) as cluster:
+        yield ResourceActivities(cluster, lambda: PodDefaults(trainer_image="trainer:1"))
+
+
+def wish(api_server: ApiServer, name: str, nodes: int) -> CreateJob:
+    """The first attempt at a TrainingJob that is there."""
+    spec = {"trainer": {"image": "i", "command": ["torchrun", "train.py"]}, "resources": {"nodes": nodes}}
+    document = {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": {"name": name}, "spec": spec}
+    api_server.kubectl("create", "-f", "-", document=document)
+    uid = json.loads(api_server.kubectl("get", "trainingjob", name, "-o", "json"))["metadata"]["uid"]
+    job = JobRef(namespace="default", name=name, uid=uid, generation=1)
+    return CreateJob(job=job, spec=TrainingJobSpec.from_wire(spec).completed(), attempt=1)
+
+
+def of_job(api_server: ApiServer, request: CreateJob) -> list[str]:
+    """Its objects."""
+    selector = f"{names.LABEL_JOB_UID}={request.job.uid}"
+    return sorted(api_server.kubectl("get", "jobs,services", "-l", selector, "-o", "name").split())
+
+
+async def test_several_nodes_get_a_service_for_all_attempts_and_it_goes_with_the_last(
+    activities: ResourceActivities, api_server: ApiServer
+) -> None:
+    first = wish(api_server, "several", nodes=2)
+    second = first.model_copy(update={"attempt": 2})
+    environment = ActivityEnvironment()
+
+    for request in (first, first, second):  # once more, as after a worker's death
+        await environment.run(activities.create_training_job, request)
+    assert of_job(api_server, first) == ["job.batch/several-1", "job.batch/several-2", "service/tj-several"]
+
+    await environment.run(activities.cleanup_resources, CleanUp(job=first.job, attempt=1))
+    assert of_job(api_server, first) == ["job.batch/several-2", "service/tj-several"]
+    await environment.run(activities.cleanup_resources, CleanUp(job=first.job))
+    await environment.run(activities.cleanup_resources, CleanUp(job=first.job))
+    assert of_job(api_server, first) == []
+
+
+async def test_one_node_gets_a_job_and_nothing_else(activities: ResourceActivities, api_server: ApiServer) -> None:
+    request = wish(api_server, "one", nodes=1)
+    await ActivityEnvironment().run(activities.create_training_job, request)
+
+    assert of_job(api_server, request) == ["job.batch/one-1"]
+
+
+async def test_a_service_of_somebody_else_is_neither_used_nor_deleted(
+    activities: ResourceActivities, api_server: ApiServer
+) -> None:
+    api_server.kubectl("create", "service", "clusterip", "tj-taken", "--clusterip=None")
+    request = wish(api_server, "taken", nodes=2)
+    with pytest.raises(
+        ApplicationError, match="a Service tj-taken that is not ours exists in namespace default"
+    ) as told:
+        await ActivityEnvironment().run(activities.create_training_job, request)
+    await ActivityEnvironment().run(activities.cleanup_resources, CleanUp(job=request.job))
+
+    assert told.value.type == Reason.JOB_REFUSED
+    assert of_job(api_server, request) == []
+    assert api_server.kubectl("get", "service", "tj-taken", "-o", "name").strip() == "service/tj-taken"
