@@ -28,7 +28,7 @@ demo: $(VENV)/.ready ## A cluster, a real fine-tuning run followed to its end, a
 	@$(PYTHON) examples/demo.py --cluster "$(CLUSTER)" --namespace "$(NAMESPACE)" --registry "$(REGISTRY)"
 
 .PHONY: test
-test: check unit test-cluster ## Everything that checks the project
+test: check unit test-slow test-cluster ## Everything that checks the project
 
 .PHONY: check
 check: $(VENV)/.ready ## Style, types, structure, chart, Dockerfiles, generated files: under a minute
@@ -38,9 +38,13 @@ check: $(VENV)/.ready ## Style, types, structure, chart, Dockerfiles, generated 
 unit: $(VENV)/.ready ## Tests that need no cluster: under a minute
 	@$(VENV)/bin/pytest -q -m "not cluster and not slow" --numprocesses auto --dist loadfile
 
+.PHONY: test-slow
+test-slow: $(VENV)/.ready ## Whole training runs, which need no cluster: minutes
+	@$(VENV)/bin/pytest -q -m "slow and not cluster" --numprocesses auto --dist worksteal
+
 .PHONY: test-cluster
-test-cluster: install ## Everything else, on the development cluster
-	@$(VENV)/bin/pytest -q -m "cluster or slow"
+test-cluster: install ## Tests on the development cluster
+	@$(VENV)/bin/pytest -q -m cluster
 
 .PHONY: torture-trainer
 torture-trainer: $(VENV)/.ready ## Runs killed at random moments must end with the adapter of an undisturbed one
