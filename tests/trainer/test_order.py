@@ -66,6 +66,8 @@ def test_the_order_stays_what_it_was_in_earlier_releases() -> None:
     """A checkpoint of an older release must go on with the same samples."""
     assert Order(7, 10).indices(0, 12) == [4, 8, 0, 7, 5, 9, 3, 1, 2, 6, 5, 9]
     assert Order(7, 1000).indices(0, 6) == [716, 197, 846, 202, 242, 382]
+
+
 @given(
     st.integers(1, 200),
     st.integers(1, 5),
