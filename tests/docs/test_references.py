@@ -18,7 +18,8 @@ from tests.docs.markdown import PAGES, ROOT, anchors, code_words, links
 SCHEMA: dict[str, Any] = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 VALUES: dict[str, Any] = yaml.safe_load((ROOT / "charts" / "perdure" / "values.yaml").read_text())
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-FOLDERS = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith("."))
+MADE = {"build"}
+FOLDERS = sorted({path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != "."} - MADE)
 DOTTED = r"[a-z]\w*(?:\.[a-zA-Z]\w*)+"
 COMMAND = r"(?:^\s*|[&|(] *|=\S* )"
 """Where a command begins; messages, which are set as code too, may say "make room"."""
