@@ -32,8 +32,11 @@ from perdure_trainer.stopping import StopSignal
 from tests.docs.markdown import blocks
 from tests.trainer.speech import tiny
 
-# peft asks transformers by a name that has become an alias.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.slow,
+    # peft asks transformers by a name that has become an alias.
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
 
 FRAME = 1920
 """Samples: 24,000 a second, 12.5 frames."""
@@ -188,7 +191,6 @@ def test_the_recipe_fits_csm_1b() -> None:
     assert sum(trainable.values()) == 26_935_296
 
 
-@pytest.mark.slow
 def test_a_few_steps_learn_the_recordings(model: Csm, corpus: Corpus) -> None:
     optimizer = torch.optim.AdamW([each for each in model.module.parameters() if each.requires_grad], lr=0.02)
     batch = batch_of(corpus, *range(len(corpus.training)))
@@ -204,7 +206,6 @@ def test_a_few_steps_learn_the_recordings(model: Csm, corpus: Corpus) -> None:
         assert float(model.loss(batch)) / batch.labels == pytest.approx(losses[0], rel=1e-4)
 
 
-@pytest.mark.slow
 def test_half_the_digits_do_not_change_what_is_learnt(
     folder: Path, model: Csm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,7 +223,6 @@ def test_half_the_digits_do_not_change_what_is_learnt(
     assert math.isfinite(evaluate(short, corpora[1].held_out, 2, StopSignal()).metrics["wer"])
 
 
-@pytest.mark.slow
 def test_activations_that_are_computed_twice_change_no_gradient(folder: Path, tmp_path: Path) -> None:
     gradients = []
     for twice in (False, True):
@@ -238,7 +238,6 @@ def test_activations_that_are_computed_twice_change_no_gradient(folder: Path, tm
     torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
 
 
-@pytest.mark.slow
 def test_the_same_utterances_give_the_same_files(model: Csm, tmp_path: Path) -> None:
     for name in ("one", "two"):
         model.prepare(utterances(), tmp_path / name)
@@ -246,7 +245,6 @@ def test_the_same_utterances_give_the_same_files(model: Csm, tmp_path: Path) -> 
     assert contents[0] == contents[1]
 
 
-@pytest.mark.slow
 def test_the_evaluation_speaks_held_out_sentences_and_has_them_recognised(
     model: Csm, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,7 +260,6 @@ def test_the_evaluation_speaks_held_out_sentences_and_has_them_recognised(
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.slow
 def test_a_perfect_voice_through_a_perfect_codec_makes_no_errors(
     model: Csm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
