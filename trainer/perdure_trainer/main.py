@@ -17,6 +17,7 @@ from perdure_api.exit_codes import ExitCode
 from perdure_api.pod import Env, TerminationMessage
 from perdure_data.stores import Stores
 from perdure_trainer import console, machine, termination
+from perdure_trainer.attempts import newest_attempt
 from perdure_trainer.failures import Stopped, TrainerError, UsageError, failure_of
 from perdure_trainer.patience import Patience
 from perdure_trainer.settings import Settings, from_environment, from_file
@@ -101,11 +102,5 @@ def _settings(options: argparse.Namespace) -> Settings:
     settings = from_file(options.spec, options.output_dir, os.environ)
     if not settings.place.leads:
         return settings  # rank 0 alone counts: by now it may have begun the one that is meant
-    return replace(settings, attempt=_next_attempt(settings))
-
-
-def _next_attempt(settings: Settings) -> int:
-    """Without a control plane, each start is an attempt of its own, which goes on where the last one ended."""
-    _, folders = Stores().children(settings.run_uri.child("attempts"))
-    names = (folder.path.rstrip("/").rpartition("/")[2] for folder in folders)
-    return 1 + max((int(name) for name in names if name.isdigit()), default=0)
+    # Without a control plane, each start is an attempt of its own, which goes on where the last one ended.
+    return replace(settings, attempt=1 + newest_attempt(Stores(), settings.run_uri))

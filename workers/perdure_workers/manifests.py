@@ -152,7 +152,7 @@ def _pod_spec(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: PodDef
         "containers": [_container(job, spec, attempt, defaults)],
         "volumes": [{"name": _SCRATCH_VOLUME, "emptyDir": {}}, *_progress_volume(defaults)],
     }
-    if resources.nodes > 1:
+    if needs_service(spec):
         result["subdomain"] = names.service_name(job.name)
     if trainer.service_account_name:
         result["serviceAccountName"] = trainer.service_account_name

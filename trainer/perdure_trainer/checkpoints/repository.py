@@ -25,6 +25,7 @@ from perdure_api.pod import CheckpointRef
 from perdure_api.uri import StoreUri
 from perdure_data.errors import AlreadyExists, NotFound, TooLarge
 from perdure_data.stores import Stores
+from perdure_trainer.attempts import newest_attempt
 from perdure_trainer.checkpoints.manifest import (
     MANIFEST_LIMIT_BYTES,
     MANIFEST_NAME,
@@ -148,9 +149,7 @@ class Repository:
 
     def refuse_if_fenced(self) -> None:
         """Raises Fenced when a newer attempt has left any trace in the run's folder."""
-        _, folders = self.stores.children(self.settings.run_uri.child("attempts"))
-        names = (folder.path.rstrip("/").rpartition("/")[2] for folder in folders)
-        newest = max((int(name) for name in names if name.isdigit()), default=0)
+        newest = newest_attempt(self.stores, self.settings.run_uri)
         if newest > self.settings.attempt:
             raise Fenced(f"attempt {newest} has taken over; attempt {self.settings.attempt} ends without a trace")
 

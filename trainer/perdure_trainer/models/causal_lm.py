@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -23,16 +23,17 @@ from perdure_trainer.data.encoding import tokenize
 from perdure_trainer.data.rows import Rows, TokenBatch, rows_of
 from perdure_trainer.failures import ConfigError, DataError
 from perdure_trainer.models.abilities import keeps_documents_apart, plain_head
+from perdure_trainer.models.adapted_model import AdaptedModel
 from perdure_trainer.models.adapter import adaptable_layers, adapted
 from perdure_trainer.models.answers import exact_answers
-from perdure_trainer.models.contract import Corpus, Measured, ModelFolder, TrainableModel, Usage
+from perdure_trainer.models.contract import Measured, ModelFolder, Usage
 from perdure_trainer.models.gguf_files import read_once
 from perdure_trainer.models.loading import (
     check_sequence_length,
+    device_at_hand,
     dtype_for,
     place_elsewhere,
     spare_memory,
-    tokenizer_fingerprint,
 )
 from perdure_trainer.models.token_loss import linear_cross_entropy, linear_scores, scores
 
@@ -42,24 +43,17 @@ _PERPLEXITY_LIMIT: Final = 1e30
 """exp() of a larger loss says nothing more, and would overflow."""
 
 
-class CausalLm(TrainableModel):
+class CausalLm(AdaptedModel):
     """A causal language model, its tokenizer and a LoRA adapter."""
 
-    module: PeftModel
-
     def __init__(self, module: PeftModel, tokenizer: Any, folder: ModelFolder, training: TrainingSpec) -> None:
-        self.module = module
-        self.device = next(module.parameters()).device
-        self.fingerprints = {"model": folder.fingerprint, "tokenizer": tokenizer_fingerprint(tokenizer)}
-        self.usage = Usage("text-generation", _program(folder))
-        self._tokenizer = tokenizer
-        self._training = training
+        super().__init__(module, tokenizer, folder, training, Usage("text-generation", _program(folder)))
         self._plain_head = plain_head(module.get_base_model())
 
     @classmethod
     def load(cls, folder: ModelFolder, lora: LoraSpec, training: TrainingSpec) -> Self:
         """See the contract."""
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = device_at_hand()
         tokenizer, base = _loaded(folder, dtype_for(training.precision, device))
         base.config.use_cache = False
         check_sequence_length(base, training.sequence_length)
@@ -85,15 +79,6 @@ class CausalLm(TrainableModel):
                 dropped_without_labels=census.dropped,
                 sequence_length=self._training.sequence_length,
             )
-
-    def corpus(self, training: Path, held_out: Path | float) -> Corpus:
-        """See the contract."""
-        documents = Documents.in_folder(training)
-        if isinstance(held_out, Path):
-            kept, rest = documents, Documents.in_folder(held_out)
-        else:
-            kept, rest = documents.split(held_out)
-        return Corpus(self._rows(kept, "to train on"), self._rows(rest, "to hold out"))
 
     def loss(self, batch: TokenBatch) -> Tensor:
         """See the contract.
@@ -135,17 +120,6 @@ class CausalLm(TrainableModel):
             counts["answers"] = int(sums["answers"])
         return Measured(metrics, counts)
 
-    def without_adapter(self) -> AbstractContextManager[None]:
-        """See the contract."""
-        context: AbstractContextManager[None] = self.module.disable_adapter()
-        return context
-
-    def save_adapter(self, folder: Path, base_uri: str) -> None:
-        """See the contract."""
-        self.module.peft_config["default"].base_model_name_or_path = base_uri
-        # "auto" would ask the hub whether the vocabulary has grown; the embeddings are frozen here.
-        self.module.save_pretrained(str(folder), save_embedding_layers=False)
-
     def _hidden(self, body: Any, batch: TokenBatch) -> Tensor:
         """What a plain head reads, labels x width."""
         hidden: Tensor = body(input_ids=batch.tokens, use_cache=False, **self._where(batch)).last_hidden_state
@@ -159,7 +133,7 @@ class CausalLm(TrainableModel):
     def _where(self, batch: TokenBatch) -> dict[str, Tensor]:
         return {"position_ids": batch.positions} if self._training.packing else {}
 
-    def _rows(self, documents: Documents, what: str) -> Rows:
+    def _samples(self, documents: Documents, what: str) -> Rows:
         training = self._training
         rows = rows_of(
             documents, training.sequence_length, training.batch_size, training.seed, packing=training.packing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Self
@@ -21,14 +21,15 @@ from perdure_data.datasets.wav import WavError
 from perdure_trainer.data.documents import Documents, DocumentWriter
 from perdure_trainer.evaluation import spread
 from perdure_trainer.failures import ConfigError, DataError
+from perdure_trainer.models.adapted_model import AdaptedModel
 from perdure_trainer.models.adapter import adaptable_layers, adapted
-from perdure_trainer.models.contract import Corpus, Measured, ModelFolder, TrainableModel, Usage
+from perdure_trainer.models.contract import Measured, ModelFolder, Usage
 from perdure_trainer.models.loading import (
     check_sequence_length,
+    device_at_hand,
     dtype_for,
     place_elsewhere,
     spare_memory,
-    tokenizer_fingerprint,
 )
 from perdure_trainer.speech.error_rates import error_rates
 from perdure_trainer.speech.recogniser import Recogniser
@@ -46,20 +47,13 @@ _ROOM: Final = 2
 _ROOM_FRAMES: Final = 12
 
 
-class Csm(TrainableModel):
+class Csm(AdaptedModel):
     """A CSM, its tokenizer, its codec, and a LoRA adapter on both transformers."""
 
-    module: PeftModel
-
     def __init__(self, module: PeftModel, tokenizer: Any, folder: ModelFolder, training: TrainingSpec) -> None:
-        self.module = module
-        self.device = next(module.parameters()).device
-        self.fingerprints = {"model": folder.fingerprint, "tokenizer": tokenizer_fingerprint(tokenizer)}
-        self.usage = Usage("text-to-speech", _program(folder))
+        super().__init__(module, tokenizer, folder, training, Usage("text-to-speech", _program(folder)))
         self._base: Any = module.get_base_model()
         self._codec: Any = self._base.codec_model
-        self._tokenizer = tokenizer
-        self._training = training
         config: Any = self._base.config
         self._marks = Marks(
             config.num_codebooks, config.audio_token_id, config.audio_eos_token_id, config.codebook_eos_token_id
@@ -70,7 +64,7 @@ class Csm(TrainableModel):
     def load(cls, folder: ModelFolder, lora: LoraSpec, training: TrainingSpec) -> Self:
         """See the contract."""
         _check_installed()
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = device_at_hand()
         tokenizer = AutoTokenizer.from_pretrained(folder.path)
         base: Any = CsmForConditionalGeneration.from_pretrained(  # type: ignore[no-untyped-call] # left untyped there
             folder.path, dtype=dtype_for(training.precision, device)
@@ -96,15 +90,6 @@ class Csm(TrainableModel):
                 writer.end_document()
             writer.finish()
 
-    def corpus(self, training: Path, held_out: Path | float) -> Corpus:
-        """See the contract."""
-        documents = Documents.in_folder(training)
-        if isinstance(held_out, Path):
-            kept, rest = documents, Documents.in_folder(held_out)
-        else:
-            kept, rest = documents.split(held_out)
-        return Corpus(self._utterances(kept, "to train on"), self._utterances(rest, "to hold out"))
-
     def loss(self, batch: UtteranceBatch) -> Tensor:
         """See the contract: the backbone's loss of a frame and the depth decoder's mean over its other codes.
 
@@ -119,11 +104,6 @@ class Csm(TrainableModel):
         found = self.module(inputs_embeds=embeddings, labels=labels, use_cache=False)
         loss: Tensor = found.loss.float() * batch.labels
         return loss
-
-    def without_adapter(self) -> AbstractContextManager[None]:
-        """See the contract."""
-        context: AbstractContextManager[None] = self.module.disable_adapter()
-        return context
 
     def measure(self, batch: UtteranceBatch) -> Mapping[str, float]:
         """See the contract."""
@@ -157,12 +137,7 @@ class Csm(TrainableModel):
             "sentences": len(spoken),
         }
 
-    def save_adapter(self, folder: Path, base_uri: str) -> None:
-        """See the contract."""
-        self.module.peft_config["default"].base_model_name_or_path = base_uri
-        self.module.save_pretrained(str(folder), save_embedding_layers=False)
-
-    def _utterances(self, documents: Documents, what: str) -> Utterances:
+    def _samples(self, documents: Documents, what: str) -> Utterances:
         if len(documents.ends) == 0:
             raise DataError(
                 f"the dataset has no recordings {what}; at least one is needed. Use more data, or give dataset.evalUri"

@@ -13,6 +13,11 @@ from perdure_trainer.failures import ConfigError
 from perdure_trainer.models.contract import ModelFolder
 
 
+def device_at_hand() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:
     """The number format of the frozen weights on a device."""
     match precision:
