@@ -14,6 +14,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from perdure_devcluster.errors import DevclusterError
 from perdure_devcluster.files import rotate, write_atomically
@@ -23,6 +24,8 @@ MARKER = "PERDURE_DEVCLUSTER_OWNER"
 # there is no moment in which the program runs outside of them.
 _ENTER = 'cd /; for f in $PROCS_FILES; do echo 0 > "$f" || exit 1; done; unset PROCS_FILES; exec "$@"'
 PROC = Path("/proc")
+# Of the kernel's flags of a process: it is on its way out.
+_PF_EXITING = 0x4
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,22 @@ class ProcessIdentity:
     boot_id: str
 
 
-def parse_stat(stat: str) -> tuple[str, int]:
-    """State letter and start time in ticks from the text of /proc/PID/stat.
+class Stat(NamedTuple):
+    """What we want to know of /proc/PID/stat."""
+
+    # It has ended, or is about to: its memory, files and ports may be there still.
+    is_ending: bool
+    start_ticks: int
+
+
+def parse_stat(stat: str) -> Stat:
+    """Read the text of /proc/PID/stat.
 
     The second field is the program's name in parentheses, which may itself
     hold spaces and parentheses: count from the last one.
     """
     fields = stat[stat.rindex(")") + 2 :].split()
-    return fields[0], int(fields[19])
+    return Stat(fields[0] in "ZX" or bool(int(fields[6]) & _PF_EXITING), int(fields[19]))
 
 
 def boot_id() -> str:
@@ -50,14 +61,11 @@ def boot_id() -> str:
 
 
 def identify(pid: int) -> ProcessIdentity | None:
-    """The identity of a running process; None for one that has ended (zombies too)."""
-    try:
-        state, start_ticks = parse_stat((PROC / str(pid) / "stat").read_text())
-    except (OSError, ValueError):
+    """The identity of a running process; None for one that has ended (zombies too) or is ending."""
+    stat = _stat(pid)
+    if stat is None or stat.is_ending:
         return None
-    if state in "ZX":
-        return None
-    return ProcessIdentity(pid, start_ticks, boot_id())
+    return ProcessIdentity(pid, stat.start_ticks, boot_id())
 
 
 def is_running(identity: ProcessIdentity) -> bool:
@@ -84,13 +92,14 @@ def send(identity: ProcessIdentity, signal_: signal.Signals) -> bool:
 
 
 def wait_until_gone(identity: ProcessIdentity, timeout_seconds: float) -> bool:
-    """True when the process ended in time."""
+    """True when the process ended in time, with all its threads: its files and ports are free."""
     try:
         descriptor = os.pidfd_open(identity.pid)
     except ProcessLookupError:
         return True
     try:
-        if not is_running(identity):
+        stat = _stat(identity.pid)
+        if stat is None or ProcessIdentity(identity.pid, stat.start_ticks, boot_id()) != identity:
             return True
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
@@ -100,16 +109,22 @@ def wait_until_gone(identity: ProcessIdentity, timeout_seconds: float) -> bool:
 
 
 def kill(identity: ProcessIdentity) -> bool:
-    """``kill -9``, and wait for the end; False when it had ended already."""
-    if not send(identity, signal.SIGKILL):
-        return False
+    """``kill -9``, and wait for the end; False when it had ended, or was ending, already."""
+    sent = send(identity, signal.SIGKILL)
     if not wait_until_gone(identity, 20):
         message = (
             f"process {identity.pid} did not end 20 s after SIGKILL; it hangs in the kernel"
             " (see /proc/PID/stack), often on a broken disk"
         )
         raise DevclusterError(message)
-    return True
+    return sent
+
+
+def _stat(pid: int) -> Stat | None:
+    try:
+        return parse_stat((PROC / str(pid) / "stat").read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def processes_marked(marker: str) -> Iterator[ProcessIdentity]:
@@ -227,18 +242,23 @@ class Daemons:
             raise DevclusterError(self._died(name))
 
     def stop(self, name: str, timeout_seconds: float = 15) -> bool:
-        """Ask a daemon to end, and make it end; False when it did not run."""
-        identity = self.running(name)
-        if identity is None or not send(identity, signal.SIGTERM):
+        """Ask a daemon to end, and make it end; False when it did not run.
+
+        Afterwards it is gone, also when it was ending already: something killed
+        it a moment ago, and it still holds its ports.
+        """
+        record = self._read(name)
+        if record is None:
             return False
-        if not wait_until_gone(identity, timeout_seconds):
-            kill(identity)
-        return True
+        asked = send(record.identity, signal.SIGTERM)
+        if not wait_until_gone(record.identity, timeout_seconds):
+            kill(record.identity)
+        return asked
 
     def kill(self, name: str) -> bool:
-        """``kill -9``; False when it did not run."""
-        identity = self.running(name)
-        return identity is not None and kill(identity)
+        """``kill -9``, and wait for the end; False when it did not run."""
+        record = self._read(name)
+        return record is not None and kill(record.identity)
 
     def log(self, name: str) -> Path:
         """Where a daemon's output goes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -41,7 +42,8 @@ def start(daemons: Daemons, script: str, configuration: str = "one") -> None:
 @pytest.mark.parametrize("name", ["python3", "a b", "x) S 1 (y", "((("])
 def test_a_programs_name_cannot_confuse_the_reading_of_its_state(name: str) -> None:
     fields = ["S", *(str(number) for number in range(4, 25))]
-    assert processes.parse_stat(f"77 ({name}) {' '.join(fields)}") == ("S", 22)
+    fields[6] = "4194304"
+    assert processes.parse_stat(f"77 ({name}) {' '.join(fields)}") == (False, 22)
 
 
 def test_a_running_process_is_recognised(child: subprocess.Popen[bytes]) -> None:
@@ -57,6 +59,28 @@ def test_a_zombie_does_not_count_as_running(child: subprocess.Popen[bytes]) -> N
     # The end is seen although nobody has waited for the process yet.
     assert processes.wait_until_gone(identity, 5)
     assert not processes.is_running(identity)
+
+
+def test_a_process_that_is_ending_does_not_count_as_running_and_is_waited_for(daemons: Daemons, tmp_path: Path) -> None:
+    """Its first thread has ended, another one has not: what it had open still is."""
+    ready = tmp_path / "ready"
+    start(
+        daemons,
+        "import ctypes, pathlib, threading, time;"
+        " threading.Thread(target=time.sleep, args=(1,), daemon=True).start();"
+        f" pathlib.Path({str(ready)!r}).touch();"
+        # pthread_exit: the others go on.
+        " ctypes.CDLL(None).syscall(60, 0)",
+    )
+    wait_for(ready.exists, what="the daemon to run", timeout_seconds=20)
+    wait_for(lambda: not daemons.running("it"), what="its first thread to end", timeout_seconds=20)
+    folder = Path("/proc") / str(json.loads((daemons.records / "it.json").read_text())["identity"]["pid"])
+    assert list((folder / "task").iterdir())
+
+    assert not daemons.stop("it")
+
+    # Nobody waits for our children here, so of one that is gone a zombie stays.
+    assert [task.name for task in (folder / "task").iterdir()] == [folder.name]
 
 
 @pytest.mark.parametrize("change", [{"start_ticks": 1}, {"boot_id": "another"}], ids=["start time", "boot"])
