@@ -9,7 +9,14 @@ from perdure_api.pod import TerminationMessage
 from perdure_api.progress import ProgressReport
 from perdure_api.status import CheckpointStatus, ProgressStatus
 from perdure_api.workflow import JobRef
-from perdure_workers.progress.board import ProgressBoard, Told, is_stale, read_report, with_last_words
+from perdure_workers.progress.board import (
+    ProgressBoard,
+    Told,
+    is_stale,
+    newest_of,
+    read_report,
+    with_last_words,
+)
 from perdure_workers.watching.facts import AttemptKey
 
 NOW = "2026-01-01T00:00:00Z"
@@ -51,6 +58,36 @@ def test_last_words_are_newer_than_any_report(
     assert (after.progress.step, after.progress.percent, after.progress.last_updated) == (step, percent, last_updated)
     assert after.checkpoint is not None
     assert after.checkpoint.step == checkpoint
+
+
+@pytest.mark.parametrize(("step", "eta_seconds"), [(9, 4), (30, None)], ids=["the reported step", "a later step"])
+def test_last_words_of_a_later_step_take_back_how_long_the_rest_would_take(step: int, eta_seconds: int | None) -> None:
+    before = Told(JOB, ProgressStatus(step=9, total_steps=30, eta_seconds=4, last_updated=NOW), None)
+
+    after = with_last_words(before, TerminationMessage.from_wire({"step": step}), AT_THE_END)
+
+    assert after.progress.eta_seconds == eta_seconds
+
+
+@pytest.mark.parametrize(
+    ("heard", "shown_at", "shown_checkpoint", "expected"),
+    [
+        (None, AT_THE_END, 30, (30, 30)),
+        (told(29, 28), AT_THE_END, 30, (30, 30)),
+        (told(29, 28), AT_THE_END, None, (30, 28)),
+        (told(31, None), NOW, 30, (31, None)),
+    ],
+    ids=["only another worker was told", "another was told of a later step", "and of no checkpoint", "this one was"],
+)
+def test_the_newest_report_counts_whichever_worker_heard_it(
+    heard: Told | None, shown_at: str, shown_checkpoint: int | None, expected: tuple[int, int | None]
+) -> None:
+    checkpoint = told(30, shown_checkpoint).checkpoint
+    shown = Told(JOB, ProgressStatus(step=30, last_updated=shown_at), checkpoint)
+
+    newest = newest_of(heard, shown)
+
+    assert (newest.progress.step, newest.checkpoint and newest.checkpoint.step) == expected
 
 
 def test_a_report_in_kubeflows_words_is_understood() -> None:

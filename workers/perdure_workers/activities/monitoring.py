@@ -23,7 +23,7 @@ from perdure_control.statuses import EventSource, apply_status, read_status, rec
 from perdure_workers.attempts.assess import Assessment, Ended, Running, Waiting, assess
 from perdure_workers.attempts.outcome import Outcome
 from perdure_workers.messages import ActivityName, AttemptEnd, Monitor, MonitorNote
-from perdure_workers.progress.board import ProgressBoard, Told, with_last_words
+from perdure_workers.progress.board import ProgressBoard, Told, newest_of, with_last_words
 from perdure_workers.progress.writer import ProgressWriter
 from perdure_workers.story import rfc3339
 from perdure_workers.watching.facts import AttemptKey
@@ -109,10 +109,10 @@ class MonitorActivities:
         self, key: AttemptKey, job: JobRef, words: TerminationMessage, shown: TrainingJobStatus | None
     ) -> None:
         told = self._board.get(key)
-        if told is None:
-            # Another worker has heard the reports.
-            progress = shown.progress if shown and shown.progress else ProgressStatus()
-            told = Told(job, progress, shown.checkpoint if shown else None)
+        if shown and shown.progress:
+            # Another worker may have heard the newest report, or all of them.
+            told = newest_of(told, Told(job, shown.progress, shown.checkpoint))
+        told = told or Told(job, ProgressStatus(), None)
         last = with_last_words(told, words, rfc3339(datetime.now(UTC)))
         if last != told and self._board.put(key, last):
             self._writer.told(key)

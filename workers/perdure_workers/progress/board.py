@@ -59,6 +59,8 @@ class ProgressBoard:
 def with_last_words(told: Told, words: TerminationMessage, now: str) -> Told:
     """The same with what the container left behind: a save on SIGTERM comes after every report.
 
+    The newest report may be of an earlier step: how long it thought that the rest would take is not said then.
+
     Args:
         told: The newest report.
         words: What the container left.
@@ -66,8 +68,14 @@ def with_last_words(told: Told, words: TerminationMessage, now: str) -> Told:
     """
     progress, checkpoint = told.progress, told.checkpoint
     if words.step is not None:
-        percent = min(100, 100 * words.step // progress.total_steps) if progress.total_steps else progress.percent
-        progress = progress.model_copy(update={"step": words.step, "percent": percent, "last_updated": now})
+        total = progress.total_steps
+        update = {
+            "step": words.step,
+            "percent": min(100, 100 * words.step // total) if total else progress.percent,
+            "eta_seconds": progress.eta_seconds if words.step == progress.step else None,
+            "last_updated": now,
+        }
+        progress = progress.model_copy(update=update)
     if words.checkpoint is not None:
         checkpoint = _status_of(words.checkpoint, now)
     return Told(told.job, progress, checkpoint)
@@ -81,6 +89,15 @@ def is_stale(told: ProgressStatus, shown: ProgressStatus | None) -> bool:
     if shown is None or shown.last_updated is None or told.last_updated is None:
         return False
     return (shown.last_updated, shown.step or 0) > (told.last_updated, told.step or 0)
+
+
+def newest_of(told: Told | None, shown: Told) -> Told:
+    """What this process was told, or what is shown already where that is newer."""
+    if told is None:
+        return shown
+    if is_stale(told.progress, shown.progress):
+        return Told(told.job, shown.progress, shown.checkpoint or told.checkpoint)
+    return told
 
 
 def read_report(report: ProgressReport, now: str) -> tuple[ProgressStatus, CheckpointStatus | None]:
