@@ -23,6 +23,8 @@ class ConditionType(StrEnum):
     """The dataset was read and can be trained on."""
     RUNNING = "Running"
     """A pod of the current attempt runs."""
+    SUSPENDED = "Suspended"
+    """True while spec.suspend keeps it from running: what is saved stays, and no pod runs."""
     SUCCEEDED = "Succeeded"
     """The job is finished: True with a result, False for good. Unknown while it goes on."""
     RECONCILING = "Reconciling"
@@ -85,12 +87,22 @@ class Reason(StrEnum):
     """An attempt's pod runs."""
     RETRYING = "Retrying"
     """An attempt ended badly; the next one comes after a pause."""
+    STOPPING = "Stopping"
+    """An attempt's pods are being ended, because its Job was deleted."""
+    SUSPENDED = "Suspended"
+    """spec.suspend keeps it from running."""
+    RESUMED = "Resumed"
+    """spec.suspend was taken back."""
+    CHECKPOINT_ASKED = "CheckpointAsked"
+    """Somebody asked for a checkpoint now."""
     FINISHED = "Finished"
     """It is over; the Succeeded condition says how."""
 
     # what a trainer found on its way
     CHECKPOINT_BROKEN = "CheckpointBroken"
     """A checkpoint is not what was written; training went on from an older one, or from the beginning."""
+    CHECKPOINT_SAVED = "CheckpointSaved"
+    """A checkpoint that somebody asked for is saved."""
     CHECKPOINT_NOT_SAVED = "CheckpointNotSaved"
     """A checkpoint could not be written; it is tried again."""
 
@@ -106,10 +118,9 @@ class Reason(StrEnum):
     DISRUPTED = "Disrupted"
     """The pod was preempted, evicted, deleted, or its node lost it. Does not count against retry.maxAttempts."""
     OUT_OF_MEMORY = "OutOfMemory"
-    """The container used more memory than it may."""
+    """The container needed more memory than it may use, or than the GPU has."""
     PEER_LOST = "PeerLost"
     """One of several nodes hung, or the others could no longer reach it, and nothing in the cluster says why."""
-    """The container needed more memory than it may use, or than the GPU has."""
     NO_CAPACITY = "NoCapacity"
     """No node can take the pod."""
     IMAGE_PULL_FAILED = "ImagePullFailed"
@@ -137,6 +148,7 @@ class Phase(StrEnum):
     STARTING = "Starting"
     RUNNING = "Running"
     RETRYING = "Retrying"
+    SUSPENDED = "Suspended"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
 
@@ -164,6 +176,9 @@ def phase_of(conditions: Iterable[Condition]) -> Phase:
         return Phase.SUCCEEDED
     if finished and finished.status is ConditionStatus.FALSE:
         return Phase.FAILED
+    suspended = by_type.get(ConditionType.SUSPENDED)
+    if suspended and suspended.status is ConditionStatus.TRUE:
+        return Phase.SUSPENDED
     running = by_type.get(ConditionType.RUNNING)
     if running is None:
         return Phase.PENDING

@@ -20,6 +20,15 @@ FINALIZER: Final = f"{GROUP}/workflow"
 ANNOTATION_FORCE_DELETE: Final = f"{GROUP}/force-delete"
 """Set to "true": drop the finalizer without waiting for the workflow."""
 
+ANNOTATION_CANCEL: Final = f"{GROUP}/cancel"
+"""Set to "true": end the job for good. What it has saved stays."""
+
+ANNOTATION_CHECKPOINT: Final = f"{GROUP}/checkpoint"
+"""Each new value asks the running trainer to save now; the value says why, and is told in the Event."""
+
+ANNOTATION_COMMAND: Final = f"{GROUP}/command"
+"""On the Job of an attempt: the AttemptCommand that its pods are told in answer to each progress report."""
+
 ANNOTATION_JOB_NAME: Final = f"{GROUP}/trainingjob-name"
 """Full name of the TrainingJob (a label value holds 63 characters only)."""
 

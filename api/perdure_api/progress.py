@@ -17,7 +17,7 @@ from perdure_api.pod import CheckpointRef, Metrics
 PROGRESS_LIMIT_BYTES: Final = 64 * 1024
 NOTICE_LIMIT_CHARACTERS: Final = 1024
 """The API server takes no longer message of an Event."""
-NoticeReason = Literal[Reason.CHECKPOINT_BROKEN, Reason.CHECKPOINT_NOT_SAVED]
+NoticeReason = Literal[Reason.CHECKPOINT_BROKEN, Reason.CHECKPOINT_NOT_SAVED, Reason.CHECKPOINT_SAVED]
 
 
 class KubeflowMetric(TolerantModel):
@@ -37,7 +37,7 @@ class TrainerStatus(TolerantModel):
 
 
 class Notice(TolerantModel):
-    """Something that people should be told at once; it becomes a Warning Event of the TrainingJob."""
+    """Something that people should be told at once; it becomes an Event of the TrainingJob, most often a Warning."""
 
     reason: NoticeReason
     message: str = Field(min_length=1, max_length=NOTICE_LIMIT_CHARACTERS)
@@ -76,3 +76,15 @@ class ProgressReply(TolerantModel):
     """The receiver's answer; a trainer that does not understand it may ignore it."""
 
     command: Command | None = None
+    id: str = ""
+    """The same command comes with every answer: what has this id and was done once is done."""
+    reason: str = ""
+    """Why, for people."""
+
+
+class AttemptCommand(TolerantModel):
+    """What the pods of an attempt are to be told, in an annotation of its Job."""
+
+    command: Command
+    id: str
+    reason: str = ""

@@ -423,7 +423,10 @@ def _spec_rules(_: Any = None) -> dict[str, Any]:
 
 
 class TrainingJobSpec(ApiModel):
-    """A training job: one run from data to adapter. Everything but ttlSecondsAfterFinished is immutable."""
+    """A training job: one run from data to adapter.
+
+    Everything but suspend and ttlSecondsAfterFinished is immutable.
+    """
 
     model_config = {"json_schema_extra": _spec_rules()}
 
@@ -437,6 +440,11 @@ class TrainingJobSpec(ApiModel):
     checkpoint: CheckpointSpec | None = None
     retry: RetrySpec | None = None
     deadlines: DeadlinesSpec | None = None
+    suspend: bool = Field(
+        default=False,
+        description="True: the trainer saves, its pods end, and the job waits, without using up an attempt or time of "
+        "deadlines.activeSeconds. False again: it goes on from what was saved. Mutable.",
+    )
     ttl_seconds_after_finished: int | None = Field(
         default=None,
         ge=0,

@@ -89,6 +89,7 @@ class AttemptCounters(TolerantModel):
     started: int = Field(default=0, ge=0, description="Attempts begun.")
     failed: int = Field(default=0, ge=0, description="Attempts that count against retry.maxAttempts.")
     disrupted: int = Field(default=0, ge=0, description="Attempts lost to preemption, eviction or a lost node.")
+    suspended: int = Field(default=0, ge=0, description="Attempts ended by spec.suspend.")
 
 
 _FINISHED = "exists(c, c.type == 'Succeeded' && c.status != 'Unknown')"

@@ -12,6 +12,12 @@ from perdure_api.status import TrainingJobStatus
 QUERY_STATUS: Final = "status"
 """The newest TrainingJobStatus, as the workflow would publish it."""
 
+SIGNAL_WISHES: Final = "wishes"
+"""Takes Wishes: what may change while a job runs."""
+
+SIGNAL_CHECKPOINT: Final = "emergency_checkpoint"
+"""Takes a CheckpointRequest: have the running trainer save now."""
+
 MEMO_TRAINING_JOB: Final = "trainingjob"
 """Memo: `<namespace>/<name>`, for people who read the workflow list."""
 
@@ -30,6 +36,22 @@ class JobRef(TolerantModel):
         return workflow_id(self.namespace, self.name, self.uid)
 
 
+class Wishes(TolerantModel):
+    """The part of the spec that may change while a job runs. The newest counts: told twice or late does no harm."""
+
+    generation: int
+    suspend: bool = False
+
+
+class CheckpointRequest(TolerantModel):
+    """A checkpoint is wanted now."""
+
+    reason: str = ""
+    """Why, for people; it is told in the Event."""
+    id: str = ""
+    """The same one told twice is one request. Empty: each is one of its own."""
+
+
 class TrainingInput(TolerantModel):
     """The argument of the workflow. Only ever grows by optional fields: workflows outlive releases."""
 
@@ -37,3 +59,7 @@ class TrainingInput(TolerantModel):
     spec: TrainingJobSpec
     carried: TrainingJobStatus | None = None
     """What was told so far, when a long history was cut and the workflow goes on in a new run."""
+    suspended_seconds: float = 0.0
+    """How long it was suspended so far, which deadlines.activeSeconds does not count."""
+    answered: str = ""
+    """Id of the newest CheckpointRequest so far."""

@@ -1,4 +1,4 @@
-"""The Kubernetes API, as far as a kubeconfig opens it. Reads only."""
+"""The Kubernetes API, as far as a kubeconfig opens it."""
 
 from __future__ import annotations
 
@@ -91,6 +91,16 @@ class Cluster:
         """
         path = f"/apis/{names.API_VERSION}/{names.PLURAL}" if everywhere else self._jobs_path()
         return [read_job(item) for item in self._items(path)]
+
+    def change(self, job: Job, patch: dict[str, Any]) -> None:
+        """Changes a TrainingJob, unless another one has its name by now.
+
+        Raises:
+            CliError: the cluster does not answer, or refuses.
+        """
+        same = {"metadata": {**patch.get("metadata", {}), "uid": job.uid}}
+        body = {**patch, **same}
+        self._send(self._jobs_path(job.name), {}, silence_seconds=_ANSWER_SECONDS, patch=body)
 
     def changes(self, job: Job) -> Iterator[Job | None]:
         """A TrainingJob, now and after each change; None once it is gone. A broken watch ends it, without a sign.
@@ -189,14 +199,18 @@ class Cluster:
         if rest:
             yield rest.decode(errors="replace")
 
-    def _send(self, path: str, query: dict[str, str | int], *, silence_seconds: float) -> urllib3.BaseHTTPResponse:
-        host = self._api.configuration.host
+    def _send(
+        self, path: str, query: dict[str, str | int], *, silence_seconds: float, patch: dict[str, Any] | None = None
+    ) -> urllib3.BaseHTTPResponse:
+        host, verb = self._api.configuration.host, "GET" if patch is None else "PATCH"
         headers = {"Accept": "application/json, */*", **self._api.default_headers}
-        self._api.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
+        if patch is not None:
+            headers["Content-Type"] = "application/merge-patch+json"
+        self._api.update_params_for_auth(headers, [], ["BearerToken"], path, verb, None)
         url = f"{host}{path}{f'?{urlencode(query)}' if query else ''}"
         try:
             answer = self._api.rest_client.request(
-                "GET", url, headers=headers, _request_timeout=(_CONNECT_SECONDS, silence_seconds)
+                verb, url, headers=headers, body=patch, _request_timeout=(_CONNECT_SECONDS, silence_seconds)
             )
         except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
             raise NoCluster(

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 
 from perdure_api.pod import CONTAINER_NAME
-from perdure_cli import attempts, bar, story, table
+from perdure_cli import attempts, bar, steering, story, table
 from perdure_cli.attempts import Pod
 from perdure_cli.cluster import Cluster, Where
 from perdure_cli.errors import EXIT_FAILED, EXIT_SUCCEEDED, EXIT_UNKNOWN, CliError, NoCluster, NotThere
@@ -64,7 +64,7 @@ def where_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @where_options
 def perdure(where: Where) -> None:
-    """Watch training jobs, read their logs, and learn what became of them.
+    """Watch training jobs, read their logs, steer them, and learn what became of them.
 
     Exit status: 0 fine, 1 the job failed, 2 the command was not understood, 3 it could not be found out.
     """
@@ -147,6 +147,43 @@ def describe(where: Where, name: str) -> None:
         click.secho(section.title, bold=True)
         for line in section.lines:
             click.echo(f"  {line}")
+
+
+@perdure.command()
+@click.argument("name")
+@where_options
+def suspend(where: Where, name: str) -> None:
+    """Have a training job save, end its pods, and wait. No attempt is used up."""
+    click.echo(steering.suspend(Cluster.connect(where), name))
+
+
+@perdure.command()
+@click.argument("name")
+@where_options
+def resume(where: Where, name: str) -> None:
+    """Have a suspended training job go on from what it has saved."""
+    click.echo(steering.resume(Cluster.connect(where), name))
+
+
+@perdure.command()
+@click.argument("name")
+@click.option("--reason", default="by hand", show_default=True, help="Why; it is told in the job's Events.")
+@click.option("--timeout", default=120, show_default=True, type=click.IntRange(1, 86_400), help="Seconds to wait.")
+@where_options
+def checkpoint(where: Where, name: str, *, reason: str, timeout: int) -> None:
+    """Have a training job save now, and wait until it has."""
+    click.echo(steering.checkpoint(Cluster.connect(where), name, reason, timeout))
+
+
+@perdure.command()
+@click.argument("name")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@where_options
+def cancel(where: Where, name: str, *, yes: bool) -> None:
+    """End a training job for good. What it has saved stays."""
+    if not yes:
+        steering.sure(name)
+    click.echo(steering.cancel(Cluster.connect(where), name))
 
 
 @perdure.command(short_help="Print the versions of this command and of the cluster's API.")

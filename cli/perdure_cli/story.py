@@ -38,6 +38,7 @@ ADVICE: Final[Mapping[str, str]] = {
     Reason.MAX_ATTEMPTS_REACHED: "Read the logs of its attempts; raise retry.maxAttempts only for bad luck.",
     Reason.WORKFLOW_LOST: "Look at the workflow's history in Temporal, then delete the job and create it again.",
     Reason.CANCELLED: "Create it again if that was a mistake.",
+    Reason.SUSPENDED: "Nothing, until it is to go on: `perdure resume NAME`, or set spec.suspend to false.",
 }
 """What a person can do about a reason."""
 

@@ -9,6 +9,7 @@ from enum import Enum
 from perdure_api import names
 from perdure_api.spec import TrainingJobSpec
 from perdure_api.trainingjob import SpecError, parse_spec
+from perdure_api.workflow import CheckpointRequest, Wishes
 from perdure_operator.observation import Observation
 
 
@@ -21,6 +22,8 @@ class Step(Enum):
     """Drop the finalizer without waiting for the workflow: somebody asked for it by annotation."""
     END = "end"
     """Cancel the workflow, wait until it has cleaned up, then drop the finalizer."""
+    CANCEL = "cancel"
+    """Ask the workflow to end for good: somebody wants that by annotation."""
     EXPIRE = "expire"
     """Delete it: it finished ttlSecondsAfterFinished ago."""
     TAKE_BACK = "take_back"
@@ -37,6 +40,20 @@ class Start:
 
 
 @dataclass(frozen=True)
+class TellWishes:
+    """Tell the workflow what has changed in the spec."""
+
+    wishes: Wishes
+
+
+@dataclass(frozen=True)
+class AskCheckpoint:
+    """Ask the workflow for a checkpoint."""
+
+    request: CheckpointRequest
+
+
+@dataclass(frozen=True)
 class Reject:
     """The spec is none: say so, for good."""
 
@@ -50,28 +67,50 @@ class Wait:
     until: datetime
 
 
-Decision = Step | Start | Reject | Wait
+@dataclass(frozen=True)
+class Told:
+    """What this process has told a workflow. To tell it again does no harm: each says the same twice."""
+
+    generation: int = 0
+    """Of the spec."""
+    checkpoint_request: str = ""
+    cancelled: bool = False
 
 
-def decide(seen: Observation, *, started: bool, now: datetime) -> Decision:
-    """What is to be done.
+Decision = Step | Start | TellWishes | AskCheckpoint | Reject | Wait
+
+
+def decide(seen: Observation, *, started: bool, now: datetime, told: Told = Told()) -> Decision:
+    """What is to be done; once it is, there may be more: decide again.
 
     Args:
         seen: The object.
         started: Whether this process has already seen its workflow started.
         now: The time.
+        told: What it has told the workflow since.
     """
     if seen.deleting:
         return _decide_deleting(seen)
     if seen.terminal:
         return _decide_finished(seen, now)
     if started:
-        return Step.REST
+        return _decide_running(seen, told)
     try:
         return Start(parse_spec(seen.spec))
     except SpecError as error:
         # Accepted by an older or newer release and running: not ours to fail. Drift repair goes on looking.
         return Step.REST if seen.taken_up else Reject(str(error))
+
+
+def _decide_running(seen: Observation, told: Told) -> Decision:
+    if seen.cancel:
+        return Step.REST if told.cancelled else Step.CANCEL
+    if seen.job.generation > max(seen.observed_generation, told.generation, 1):
+        # With the first generation the workflow was started.
+        return TellWishes(seen.wishes)
+    if seen.checkpoint_request and seen.checkpoint_request != told.checkpoint_request:
+        return AskCheckpoint(CheckpointRequest(id=seen.checkpoint_request, reason=seen.checkpoint_request))
+    return Step.REST
 
 
 def _decide_deleting(seen: Observation) -> Decision:
@@ -86,7 +125,7 @@ def _decide_finished(seen: Observation, now: datetime) -> Decision:
         return Step.EXPIRE
     if seen.still_waits:
         return Step.TAKE_BACK
-    if seen.status.get("observedGeneration", 0) < seen.job.generation:
+    if seen.observed_generation < seen.job.generation:
         return Step.ACKNOWLEDGE
     return Step.REST if due is None else Wait(due)
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from perdure_api import names
 from perdure_api.conditions import Condition, ConditionStatus, ConditionType, Phase, Reason, is_terminal, phase_of
-from perdure_api.workflow import JobRef
+from perdure_api.workflow import JobRef, Wishes
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,10 @@ class Observation:
     created: datetime | None = None
     deleting: bool = False
     force_delete: bool = False
+    cancel: bool = False
+    """Somebody wants it to end for good."""
+    checkpoint_request: str = ""
+    """What somebody has written when asking for a checkpoint; empty: nobody has."""
     finalizers: tuple[str, ...] = ()
     spec: dict[str, Any] = field(default_factory=dict)
     """As it was stored: parsed only when a workflow is to be started with it."""
@@ -59,6 +63,17 @@ class Observation:
         return value if isinstance(value, int) else None
 
     @property
+    def wishes(self) -> Wishes:
+        """The part of the spec that may change while the job runs."""
+        return Wishes(generation=self.job.generation, suspend=self.spec.get("suspend") is True)
+
+    @property
+    def observed_generation(self) -> int:
+        """The generation of the spec that the status speaks of."""
+        value = self.status.get("observedGeneration")
+        return value if isinstance(value, int) else 0
+
+    @property
     def taken_up(self) -> bool:
         """Whether a workflow has ever spoken: then its spec was good once, whatever this version thinks of it."""
         return bool(self.status.get("workflow")) or self.condition(ConditionType.ACCEPTED) is not None
@@ -87,6 +102,7 @@ class Observation:
 def observe(document: dict[str, Any]) -> Observation:
     """The observation of an object as the API server sends it."""
     metadata = document["metadata"]
+    annotations = metadata.get("annotations") or {}
     status = document.get("status") or {}
     return Observation(
         job=JobRef(
@@ -98,7 +114,9 @@ def observe(document: dict[str, Any]) -> Observation:
         resource_version=metadata.get("resourceVersion", ""),
         created=moment(metadata.get("creationTimestamp")),
         deleting=bool(metadata.get("deletionTimestamp")),
-        force_delete=(metadata.get("annotations") or {}).get(names.ANNOTATION_FORCE_DELETE) == "true",
+        force_delete=annotations.get(names.ANNOTATION_FORCE_DELETE) == "true",
+        cancel=annotations.get(names.ANNOTATION_CANCEL) == "true",
+        checkpoint_request=annotations.get(names.ANNOTATION_CHECKPOINT, ""),
         finalizers=tuple(metadata.get("finalizers") or ()),
         spec=document.get("spec") or {},
         status=status,

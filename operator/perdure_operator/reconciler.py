@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, assert_never
+from typing import Any, Final, Literal, assert_never
 
 import structlog
 
@@ -18,7 +18,16 @@ from perdure_api.workflow import TrainingInput
 from perdure_control.logs import about
 from perdure_control.statuses import Written
 from perdure_operator import answers
-from perdure_operator.decision import Decision, Reject, Start, Step, Wait, decide
+from perdure_operator.decision import (
+    AskCheckpoint,
+    Decision,
+    Reject,
+    Start,
+    Step,
+    TellWishes,
+    Wait,
+    decide,
+)
 from perdure_operator.metrics import Metrics
 from perdure_operator.objects import TrainingJobs
 from perdure_operator.observation import Observation
@@ -104,7 +113,7 @@ class Reconciler:
         if tracked.gone:
             await self._bury(tracked)
             return
-        decision = decide(tracked.seen, started=tracked.started, now=self._now())
+        decision = decide(tracked.seen, started=tracked.started, now=self._now(), told=tracked.informed)
         await self._carry_out(decision, tracked)
         name = decision.value if isinstance(decision, Step) else type(decision).__name__.lower()
         self._metrics.reconciles.labels(result=name).inc()
@@ -117,6 +126,8 @@ class Reconciler:
                 await self._publish_failed(tracked, answers.rejected(tracked.seen, problem, self._now()))
             case Wait(until):
                 self._queue.add_after(tracked.seen.job.uid, (until - self._now()).total_seconds())
+            case TellWishes() | AskCheckpoint() | Step.CANCEL:
+                await self._inform(decision, tracked)
             case Step.REST:
                 return
             case Step.RELEASE:
@@ -126,10 +137,9 @@ class Reconciler:
             case Step.EXPIRE:
                 log.info("trainingjob_expired", ttl_seconds=tracked.seen.ttl_seconds)
                 await self._objects.delete(tracked.seen.job)
-            case Step.TAKE_BACK:
-                await self._publish(tracked, answers.nothing())
-            case Step.ACKNOWLEDGE:
-                await self._publish(tracked, answers.acknowledged(tracked.seen))
+            case Step.TAKE_BACK | Step.ACKNOWLEDGE:
+                takes_back = decision is Step.TAKE_BACK
+                await self._publish(tracked, answers.nothing() if takes_back else answers.acknowledged(tracked.seen))
             case _:
                 assert_never(decision)
 
@@ -152,8 +162,31 @@ class Reconciler:
         else:
             await self._workflow_is_closed(tracked)
 
+    async def _inform(self, decision: TellWishes | AskCheckpoint | Literal[Step.CANCEL], tracked: Tracked) -> None:
+        """Tells a running workflow what somebody wants; what it makes of it, it publishes."""
+        job, told = tracked.seen.job, tracked.informed
+        match decision:
+            case TellWishes(wishes):
+                heard = await self._workflows.tell(job, wishes)
+                told = replace(told, generation=wishes.generation)
+            case AskCheckpoint(request):
+                heard = await self._workflows.ask_checkpoint(job, request)
+                told = replace(told, checkpoint_request=request.id)
+            case Step.CANCEL:
+                heard = await self._workflows.cancel(job)
+                told = replace(told, cancelled=True)
+        if heard:
+            tracked.informed = told
+            log.info("workflow_informed", of=type(decision).__name__)
+        else:
+            # It has closed: starting it finds out how.
+            tracked.started_at = None
+        self._queue.add(tracked.seen.job.uid)
+
     def _note_started(self, tracked: Tracked) -> None:
         tracked.started_at = asyncio.get_running_loop().time()
+        # There may be more to tell than it was started with.
+        self._queue.add(tracked.seen.job.uid)
         tracked.closed_since = None
         log.info("workflow_started")
         if tracked.seen.created is not None and not tracked.seen.taken_up:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from perdure_operator.decision import Told
 from perdure_operator.observation import Observation
 
 
@@ -19,6 +20,8 @@ class Tracked:
     """The API server has it no more."""
     started_at: float | None = None
     """When its workflow was last seen started, by the loop's clock."""
+    informed: Told = field(default_factory=Told)
+    """What its workflow was told since then."""
     closed_since: float | None = None
     """When its workflow was first found closed although the object is not finished."""
     cancelled_at: float | None = None

@@ -26,7 +26,15 @@ from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 
 from perdure_api import names
 from perdure_api.status import TrainingJobStatus
-from perdure_api.workflow import MEMO_TRAINING_JOB, JobRef, TrainingInput
+from perdure_api.workflow import (
+    MEMO_TRAINING_JOB,
+    SIGNAL_CHECKPOINT,
+    SIGNAL_WISHES,
+    CheckpointRequest,
+    JobRef,
+    TrainingInput,
+    Wishes,
+)
 from perdure_control import temporal
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -122,18 +130,29 @@ class Workflows:
             return False
         return True
 
-    async def cancel(self, job: JobRef) -> None:
-        """Asks the workflow to clean up and end; that there is none is fine.
+    async def cancel(self, job: JobRef) -> bool:
+        """Asks the workflow to clean up and end; whether there is one that runs.
 
         Raises:
             TemporalUnavailable: no answer.
         """
-        try:
-            async with self._answers():
-                await self._client.get_workflow_handle(job.workflow_id).cancel(rpc_timeout=_CALL_TIMEOUT)
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise
+        return await self._found(self._client.get_workflow_handle(job.workflow_id).cancel(rpc_timeout=_CALL_TIMEOUT))
+
+    async def tell(self, job: JobRef, wishes: Wishes) -> bool:
+        """Tells the workflow what has changed in the spec; whether there is one that runs.
+
+        Raises:
+            TemporalUnavailable: no answer.
+        """
+        return await self._signal(job, SIGNAL_WISHES, wishes)
+
+    async def ask_checkpoint(self, job: JobRef, request: CheckpointRequest) -> bool:
+        """Asks the workflow for a checkpoint; whether there is one that runs.
+
+        Raises:
+            TemporalUnavailable: no answer.
+        """
+        return await self._signal(job, SIGNAL_CHECKPOINT, request)
 
     async def standing(self, job: JobRef) -> Standing:
         """How the workflow stands.
@@ -220,6 +239,21 @@ class Workflows:
             return False
         self._problem = None
         self._failed.clear()
+        return True
+
+    async def _signal(self, job: JobRef, name: str, argument: Wishes | CheckpointRequest) -> bool:
+        handle = self._client.get_workflow_handle(job.workflow_id)
+        return await self._found(handle.signal(name, argument, rpc_timeout=_CALL_TIMEOUT))
+
+    async def _found(self, call: Awaitable[None]) -> bool:
+        """Whether a call found a workflow that runs."""
+        try:
+            async with self._answers():
+                await call
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return False
         return True
 
     @asynccontextmanager

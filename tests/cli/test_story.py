@@ -130,6 +130,7 @@ NO_ADVICE = {
     Reason.ACCEPTED, Reason.DATASET_CHECKED, Reason.NOT_CHECKED, Reason.PENDING, Reason.CHECKING, Reason.STARTING,
     Reason.POD_RUNNING, Reason.RETRYING, Reason.FINISHED, Reason.COMPLETED, Reason.FAILED,
     Reason.DISRUPTED, Reason.JOB_DELETED, Reason.FENCED, Reason.CHECKPOINT_BROKEN, Reason.CHECKPOINT_NOT_SAVED,
+    Reason.CHECKPOINT_SAVED, Reason.CHECKPOINT_ASKED, Reason.STOPPING, Reason.RESUMED,
 }  # fmt: skip
 """What goes on by itself, or says nothing that a person could act on."""
 

@@ -6,7 +6,20 @@ from typing import Any
 import pytest
 
 from perdure_api import names
-from perdure_operator.decision import Decision, Reject, Start, Step, Wait, decide, with_finalizer, without_finalizer
+from perdure_api.workflow import CheckpointRequest, Wishes
+from perdure_operator.decision import (
+    AskCheckpoint,
+    Decision,
+    Reject,
+    Start,
+    Step,
+    TellWishes,
+    Told,
+    Wait,
+    decide,
+    with_finalizer,
+    without_finalizer,
+)
 from perdure_operator.observation import Observation, observe
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -43,6 +56,8 @@ STILL_WAITING = {
 HELD = {"finalizers": ["somebody/else", names.FINALIZER]}
 DELETED = {"deletionTimestamp": A_MINUTE_AGO}
 FORCED = {"annotations": {names.ANNOTATION_FORCE_DELETE: "true"}}
+CANCELLED = {"annotations": {names.ANNOTATION_CANCEL: "true"}}
+ASKED = {"annotations": {names.ANNOTATION_CHECKPOINT: "why"}}
 IN_A_MINUTE = NOW + timedelta(minutes=1)
 
 
@@ -73,6 +88,18 @@ IN_A_MINUTE = NOW + timedelta(minutes=1)
         (seen(metadata={**DELETED, **HELD, **FORCED}), True, Step.RELEASE),
         (seen(metadata={**HELD, **FORCED}), True, Step.REST),
         (seen(rank=3, status=RUNNING), False, Step.REST),
+        (seen(metadata=CANCELLED, status=RUNNING), True, Step.CANCEL),
+        (seen(metadata=CANCELLED, status=SUCCEEDED), True, Step.REST),
+        (seen(metadata={**CANCELLED, "generation": 2}, status=RUNNING, suspend=True), True, Step.CANCEL),
+        (
+            seen(metadata={"generation": 2}, status=RUNNING, suspend=True),
+            True,
+            TellWishes(Wishes(generation=2, suspend=True)),
+        ),
+        (seen(metadata={"generation": 3}, status=RUNNING), True, TellWishes(Wishes(generation=3, suspend=False))),
+        (seen(metadata={"generation": 3}, status={**RUNNING, "observedGeneration": 3}), True, Step.REST),
+        (seen(metadata=ASKED, status=RUNNING), True, AskCheckpoint(CheckpointRequest(id="why", reason="why"))),
+        (seen(metadata=ASKED, status=SUCCEEDED), True, Step.REST),
     ],
     ids=[
         "running: the workflow has it",
@@ -95,10 +122,31 @@ IN_A_MINUTE = NOW + timedelta(minutes=1)
         "deleted by force",
         "force without deletion is none",
         "its spec is foreign, but a workflow runs with it",
+        "cancelled",
+        "cancelled after the end",
+        "cancelled: nothing else matters",
+        "suspended while it runs",
+        "changed again",
+        "changed, and its workflow knows",
+        "a checkpoint is wanted",
+        "a checkpoint is wanted after the end",
     ],
 )
 def test_decision(observation: Observation, started: bool, expected: Decision) -> None:  # noqa: FBT001
     assert decide(observation, started=started, now=NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("observation", "told"),
+    [
+        (seen(metadata=CANCELLED, status=RUNNING), Told(cancelled=True)),
+        (seen(metadata={"generation": 2}, status=RUNNING, suspend=True), Told(generation=2)),
+        (seen(metadata=ASKED, status=RUNNING), Told(checkpoint_request="why")),
+    ],
+    ids=["cancelled", "suspended", "a checkpoint is wanted"],
+)
+def test_a_workflow_is_told_once(observation: Observation, told: Told) -> None:
+    assert decide(observation, started=True, now=NOW, told=told) is Step.REST
 
 
 @pytest.mark.parametrize("status", [{}, RUNNING], ids=["new", "resumed"])

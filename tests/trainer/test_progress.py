@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from perdure_api.conditions import Reason
 from perdure_api.pod import CheckpointRef
-from perdure_api.progress import Command, Notice, ProgressReport
+from perdure_api.progress import Command, Notice, ProgressReply, ProgressReport
 from perdure_trainer.loop import StepReport
 from perdure_trainer.progress.report import eta_seconds, progress_report
 from perdure_trainer.progress.reporter import ProgressReporter
@@ -231,12 +231,23 @@ def test_a_receiver_that_cannot_prove_who_it_is_is_told_nothing(tmp_path: Path) 
 @pytest.mark.parametrize("command", Command)
 def test_a_command_in_the_answer_is_handed_on(receiver: Receiver, command: Command) -> None:
     receiver.answer = (200, json.dumps({"command": command, "new": "field"}).encode())
-    received: list[Command] = []
+    received: list[ProgressReply] = []
     reporter = ProgressReporter(ProgressSettings(receiver.url, None, None), received.append, QUICK)
     reporter.tell(report(1))
     wait_for(lambda: bool(received))
     reporter.close(SECONDS)
-    assert received == [command]
+    assert [reply.command for reply in received] == [command]
+
+
+def test_a_command_that_comes_with_every_answer_is_handed_on_once(receiver: Receiver) -> None:
+    received: list[ProgressReply] = []
+    reporter = ProgressReporter(ProgressSettings(receiver.url, None, None), received.append, QUICK)
+    for number, identity in enumerate(["a", "a", "b", "b"], start=1):
+        receiver.answer = (200, json.dumps({"command": "checkpoint", "id": identity}).encode())
+        reporter.tell(report(number))
+        wait_for(lambda: len(receiver.reports) == number)  # noqa: B023 - used at once
+    reporter.close(SECONDS)
+    assert [reply.id for reply in received] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -254,7 +265,7 @@ def test_a_command_in_the_answer_is_handed_on(receiver: Receiver, command: Comma
 )
 def test_whatever_the_receiver_answers_the_next_report_is_sent(receiver: Receiver, answer: tuple[int, bytes]) -> None:
     receiver.answer = answer
-    received: list[Command] = []
+    received: list[ProgressReply] = []
     reporter = ProgressReporter(ProgressSettings(receiver.url, None, None), received.append, QUICK)
     reporter.tell(report(1))
     wait_for(lambda: len(receiver.reports) == 1)

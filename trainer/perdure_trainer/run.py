@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ import torch
 
 from perdure_api.conditions import Reason
 from perdure_api.pod import TerminationMessage
-from perdure_api.progress import NOTICE_LIMIT_CHARACTERS, Command, Notice, NoticeReason
+from perdure_api.progress import NOTICE_LIMIT_CHARACTERS, Command, Notice, NoticeReason, ProgressReply
 from perdure_trainer import state
 from perdure_trainer.checkpoints.payload import shared
 from perdure_trainer.checkpoints.repository import Committed, Repository
@@ -48,6 +49,15 @@ _LAST_REPORT_SECONDS: Final = 3.0
 _LOG_SECONDS: Final = 10.0
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """Somebody wants a checkpoint."""
+
+    since_step: int
+    """One of this step, or of a later one, will do."""
+    reason: str
+
+
 class Run:
     """One attempt. `last_words` is right at any moment, also when `finish` ends in an exception."""
 
@@ -68,6 +78,7 @@ class Run:
         self._from_checkpoint: str | None = None
         self._step: int | None = None
         self._logged_at: datetime | None = None
+        self._asked: _Asked | None = None
 
     def finish(self) -> TerminationMessage:
         """Trains, evaluates and writes the result; the last words of a success.
@@ -238,6 +249,7 @@ class Run:
         if self._journal is None:
             return
         self._line.show(report, eta_seconds(report))
+        self._confirm()
         told = progress_report(report, self._writer.newest if self._writer else None, now)
         self._journal.step(report, told)
         if self._reporter:
@@ -255,10 +267,21 @@ class Run:
                 tokens_per_second=round(report.labels_per_second, 1),
             )
 
-    def _on_command(self, command: Command) -> None:
-        _log.info("command_received", command=command.value)
-        match command:
+    def _confirm(self) -> None:
+        """Tells of the checkpoint that was asked for, once it is saved."""
+        asked, saved = self._asked, self._writer.newest if self._writer else None
+        if asked is None or saved is None or saved.step < asked.since_step:
+            return
+        self._asked = None
+        why = f": {asked.reason}" if asked.reason else ""
+        self._notice(Reason.CHECKPOINT_SAVED, f"the checkpoint of step {saved.step} is saved, as asked for{why}")
+
+    def _on_command(self, reply: ProgressReply) -> None:
+        """Called on the reporter's thread."""
+        _log.info("command_received", command=reply.command, reason=reply.reason)
+        match reply.command:
             case Command.CHECKPOINT:
+                self._asked = _Asked(self._step or 0, reply.reason)
                 self._wishes.checkpoint = True
             case Command.STOP:
                 self._stop.request("stopped on command")

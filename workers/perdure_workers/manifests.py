@@ -231,8 +231,12 @@ def _environment(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: Pod
 
 
 def _told(spec: TrainingJobSpec) -> Document:
-    """The spec as the trainer gets it. One node is not worth a word: images that know of no other number still fit."""
+    """The spec as the trainer gets it. One node is not worth a word: images that know of no other number still fit.
+
+    Nor is what only the control plane acts on, and may change while the trainer runs.
+    """
     told = spec.to_wire()
+    told.pop("suspend")
     if _nodes(spec) == 1:
         told.get("resources", {}).pop("nodes", None)
     return told

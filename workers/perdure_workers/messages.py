@@ -10,6 +10,7 @@ from enum import StrEnum
 from perdure_api.events import EventNote
 from perdure_api.model import TolerantModel
 from perdure_api.pod import ResultDocument
+from perdure_api.progress import AttemptCommand
 from perdure_api.spec import TrainingJobSpec
 from perdure_api.status import TrainingJobStatus
 from perdure_api.workflow import JobRef
@@ -25,6 +26,7 @@ class ActivityName(StrEnum):
     COLLECT_RESULT = "collect_result"
     PUBLISH_STATUS = "publish_status"
     CLEANUP_RESOURCES = "cleanup_resources"
+    COMMAND_ATTEMPT = "command_attempt"
 
 
 class CheckInputs(TolerantModel):
@@ -78,6 +80,14 @@ class AttemptEnd(TolerantModel):
     outcome: Outcome
     from_step: int | None = None
     to_step: int | None = None
+
+
+class CommandAttempt(TolerantModel):
+    """Tell an attempt's trainer something."""
+
+    job: JobRef
+    attempt: int
+    command: AttemptCommand
 
 
 class CollectResult(TolerantModel):

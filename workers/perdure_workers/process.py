@@ -85,7 +85,7 @@ async def run_worker(settings: WorkerSettings) -> None:
             await certificate.arrive()
             identifier = Identifier(cluster, index.pods.by_uid, time.monotonic)
             record = partial(record_event, cluster, source=_source(settings))
-            receiver = ProgressReceiver(identifier, board, writer.told, record, registry)
+            receiver = ProgressReceiver(identifier, board, writer.told, record, index.command, registry)
             await stack.enter_async_context(_serve_progress(receiver, certificate, settings.progress_port))
             lasting(certificate.keep_fresh())
 
@@ -158,6 +158,7 @@ def _workers(
         activities=[
             resources.create_training_job,
             resources.cleanup_resources,
+            resources.command_attempt,
             PublishingActivities(cluster, source).publish_status,
             storage.check_inputs,
             storage.collect_result,

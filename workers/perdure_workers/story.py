@@ -115,6 +115,33 @@ class Story:
             attempts=[*self._status.attempts[:-1], newest], attempt_counters=retry.count(self.counters, outcome)
         )
 
+    def heard(self, generation: int) -> None:
+        """The spec of a newer generation is known."""
+        self._job = self._job.model_copy(update={"generation": generation})
+        self._update(observed_generation=generation)
+
+    def suspending(self, now: datetime) -> None:
+        """The newest attempt is told to end."""
+        self._now_doing(Reason.SUSPENDED, "spec.suspend is true: its pods save and end", now)
+
+    def suspended(self, now: datetime) -> None:
+        """Nothing of the job runs, nor will, until it is resumed."""
+        newest = self._status.attempts[-1] if self._status.attempts else None
+        ended_by_it = newest is not None and newest.reason == Reason.SUSPENDED and newest.message
+        then = "and it goes on" if newest else "and it begins"
+        message = f"{ended_by_it or 'suspended'}; set spec.suspend to false {then}"
+        self._condition(ConditionType.SUSPENDED, ConditionStatus.TRUE, Reason.SUSPENDED, message, now)
+        if self._status.condition(ConditionType.RUNNING):
+            self._condition(ConditionType.RUNNING, ConditionStatus.FALSE, Reason.SUSPENDED, "", now)
+        # Nothing is being done, and nothing is wrong: a rollout that waits for this object is done with it.
+        self._condition(ConditionType.RECONCILING, ConditionStatus.FALSE, Reason.SUSPENDED, "", now)
+        self._headline(Reason.SUSPENDED, message)
+
+    def resumed(self, now: datetime) -> None:
+        """It may go on."""
+        self._not_suspended(now)
+        self._now_doing(Reason.RESUMED, "resumed", now)
+
     def retrying(self, after_seconds: float, now: datetime) -> None:
         """The next attempt comes after a pause."""
         last = self._status.attempts[-1]
@@ -145,7 +172,12 @@ class Story:
         self._condition(ConditionType.DATASET_READY, ConditionStatus.FALSE, reason, message, now)
         self.failed(reason, message, now)
 
+    def _not_suspended(self, now: datetime) -> None:
+        if self._status.condition(ConditionType.SUSPENDED):
+            self._condition(ConditionType.SUSPENDED, ConditionStatus.FALSE, Reason.RESUMED, "", now)
+
     def _finish(self, succeeded: ConditionStatus, reason: Reason, message: str, now: datetime) -> None:
+        self._not_suspended(now)
         if self._status.condition(ConditionType.RUNNING):
             self._condition(ConditionType.RUNNING, ConditionStatus.FALSE, Reason.FINISHED, "", now)
         self._condition(ConditionType.SUCCEEDED, succeeded, reason, message, now)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 from tests.workers.progress.test_identity import POD
@@ -14,6 +15,7 @@ from tests.workers.progress.test_identity import POD
 from perdure_api.conditions import Reason
 from perdure_api.events import EventKind, EventNote
 from perdure_api.pod import PROGRESS_PATH
+from perdure_api.progress import AttemptCommand, Command
 from perdure_api.workflow import JobRef
 from perdure_control.cluster import ClusterError
 from perdure_workers.progress.board import ProgressBoard
@@ -41,6 +43,7 @@ class Desk:
     news: list[AttemptKey] = field(default_factory=list)
     events: list[tuple[JobRef, EventNote]] = field(default_factory=list)
     api_server_is_away: bool = False
+    command: AttemptCommand | None = None
 
     async def record(self, job: JobRef, note: EventNote) -> None:
         if self.api_server_is_away:
@@ -48,15 +51,28 @@ class Desk:
         self.events.append((job, note))
 
     async def tell(self, **ours: Any) -> int:
+        return (await self._post(ours)).status
+
+    async def answer(self) -> Any:
+        return await (await self._post({})).json()
+
+    async def _post(self, ours: dict[str, Any]) -> ClientResponse:
         assert self.client
         headers = {"Authorization": "Bearer token"}
-        return (await self.client.post(PROGRESS_PATH, json={"perdure": {"step": 1, **ours}}, headers=headers)).status
+        return await self.client.post(PROGRESS_PATH, json={"perdure": {"step": 1, **ours}}, headers=headers)
 
 
 @pytest.fixture
 async def desk() -> AsyncIterator[Desk]:
     desk = Desk()
-    receiver = ProgressReceiver(Known(), desk.board, desk.news.append, desk.record, CollectorRegistry())  # type: ignore[arg-type] # test_identity.py is about who is let in
+    receiver = ProgressReceiver(
+        Known(),  # type: ignore[arg-type] # test_identity.py is about who is let in
+        desk.board,
+        desk.news.append,
+        desk.record,
+        lambda _: desk.command,
+        CollectorRegistry(),
+    )
     async with TestClient(TestServer(receiver.application())) as client:
         desk.client = client
         yield desk
@@ -76,6 +92,18 @@ async def test_a_notice_becomes_a_warning_event(desk: Desk) -> None:
     job = JobRef(namespace="ns", name="job", uid="u")
     note = EventNote(kind=EventKind.WARNING, reason=Reason.CHECKPOINT_BROKEN, message="step 9 is cut in half")
     assert desk.events == [(job, note)]
+
+
+async def test_a_checkpoint_that_was_asked_for_is_good_news(desk: Desk) -> None:
+    assert await desk.tell(notices=[{"reason": "CheckpointSaved", "message": "step 9"}]) == 200
+    assert [note.kind for _, note in desk.events] == [EventKind.NORMAL]
+
+
+async def test_what_the_attempt_is_to_be_told_is_in_every_answer(desk: Desk) -> None:
+    assert await desk.answer() == {"id": "", "reason": ""}
+    desk.command = AttemptCommand(command=Command.CHECKPOINT, id="a", reason="power")
+    for _ in range(2):
+        assert await desk.answer() == {"command": "checkpoint", "id": "a", "reason": "power"}
 
 
 async def test_a_notice_that_cannot_be_recorded_is_asked_for_again_but_progress_is_kept(desk: Desk) -> None:

@@ -37,6 +37,7 @@ from perdure_workers.messages import (
     CleanUp,
     Collected,
     CollectResult,
+    CommandAttempt,
     CreateJob,
     InputsChecked,
     Monitor,
@@ -70,13 +71,18 @@ class World:
     endings: list[Outcome] = field(default_factory=lambda: [COMPLETED])
     results: list[Collected] = field(default_factory=lambda: [Collected(document=RESULT, uri="s3://b/result.json")])
     monitor_for_ever: bool = False
+    """Until clean-up has ended the attempt."""
+    commands_arrive: bool = True
 
     created_one: asyncio.Event = field(default_factory=asyncio.Event)
 
     published: list[PublishStatus] = field(default_factory=list)
     created: list[CreateJob] = field(default_factory=list)
     cleaned: list[CleanUp] = field(default_factory=list)
+    commanded: list[CommandAttempt] = field(default_factory=list)
+    monitored: list[int] = field(default_factory=list)
     checked: int = 0
+    _ended: set[int] = field(default_factory=set)
 
     @property
     def phases(self) -> list[str]:
@@ -100,8 +106,9 @@ class World:
             self.created_one.set()
 
         @activity.defn(name=ActivityName.MONITOR_TRAINING)
-        async def monitor(_: Monitor) -> AttemptEnd:
-            while self.monitor_for_ever:
+        async def monitor(request: Monitor) -> AttemptEnd:
+            self.monitored.append(request.attempt)
+            while self.monitor_for_ever and request.attempt not in self._ended:
                 activity.heartbeat()
                 await asyncio.sleep(0.05)
             return AttemptEnd(outcome=_next(self.endings), from_step=0, to_step=10)
@@ -114,11 +121,21 @@ class World:
         async def publish(request: PublishStatus) -> None:
             self.published.append(request)
 
+        return [check, create, monitor, collect, publish, *self._interventions()]
+
+    def _interventions(self) -> list[Callable[..., Awaitable[object]]]:
         @activity.defn(name=ActivityName.CLEANUP_RESOURCES)
         async def clean_up(request: CleanUp) -> None:
             self.cleaned.append(request)
+            if request.attempt is not None:
+                self._ended.add(request.attempt)
 
-        return [check, create, monitor, collect, publish, clean_up]
+        @activity.defn(name=ActivityName.COMMAND_ATTEMPT)
+        async def command(request: CommandAttempt) -> bool:
+            self.commanded.append(request)
+            return self.commands_arrive
+
+        return [clean_up, command]
 
 
 def _next(answers: list[T]) -> T:

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 import structlog
 from pydantic import ValidationError
 
-from perdure_api.progress import Command, Notice, ProgressReply, ProgressReport
+from perdure_api.progress import Notice, ProgressReply, ProgressReport
 
 if TYPE_CHECKING:
     from perdure_trainer.settings import ProgressSettings
@@ -39,7 +39,7 @@ class ProgressReporter:
     def __init__(
         self,
         settings: ProgressSettings,
-        on_command: Callable[[Command], None],
+        on_command: Callable[[ProgressReply], None],
         interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
         self._settings = settings
@@ -50,6 +50,7 @@ class ProgressReporter:
         self._notices: list[Notice] = []
         self._closing = False
         self._failures = 0
+        self._obeyed = ""
         self._thread = Thread(target=self._run, name="progress", daemon=True)
         self._thread.start()
 
@@ -130,8 +131,10 @@ class ProgressReporter:
             reply = ProgressReply.model_validate_json(body or b"{}")
         except ValidationError:
             return  # whatever it meant, the report was taken
-        if reply.command is not None:
-            self._on_command(reply.command)
+        if reply.command is None or (reply.id and reply.id == self._obeyed):
+            return
+        self._obeyed = reply.id
+        self._on_command(reply)
 
 
 def _with_notices(report: ProgressReport, notices: list[Notice]) -> ProgressReport:

@@ -33,6 +33,8 @@ LOOK_SECONDS: Final = 20.0
 """Between two looks without news; each look is a heartbeat."""
 SETTLE_SECONDS: Final = 1.0
 """How long something must last before it is written: a job that is done in a second needs no status between."""
+STOPPING_SECONDS: Final = 45.0
+"""The same for pods that are being ended: they save and go; longer is worth a word."""
 UNSEEN_SECONDS: Final = 10.0
 """After this a Job that the informer does not show is asked for by name."""
 NO_POD_SECONDS: Final = 4.0
@@ -194,9 +196,10 @@ class _Follower:
             return min(patience, NO_POD_SECONDS)
         if text == self._note.published:
             return patience
+        settle = STOPPING_SECONDS if _is_stopping(assessment) else SETTLE_SECONDS
         lasted = time.monotonic() - self._seen_since
-        if lasted < SETTLE_SECONDS:
-            return SETTLE_SECONDS - lasted
+        if lasted < settle:
+            return min(patience, settle - lasted)
         try:
             await self._write(assessment)
         except ClusterError as error:
@@ -259,6 +262,10 @@ class _Follower:
         items: list[Document] = events.get("items") or []
         newest = max(items, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "", default=None)
         return f"the pod is refused: {newest['message']}" if newest else None
+
+
+def _is_stopping(assessment: Waiting | Running) -> bool:
+    return isinstance(assessment, Waiting) and assessment.reason is Reason.STOPPING
 
 
 async def _wait_for(news: asyncio.Event, stop: asyncio.Task[None], seconds: float) -> None:

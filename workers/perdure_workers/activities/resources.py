@@ -14,6 +14,7 @@ from perdure_api.conditions import Reason
 from perdure_api.workflow import JobRef
 from perdure_control.cluster import (
     JOBS,
+    MERGE_PATCH,
     PODS,
     SERVICES,
     Cluster,
@@ -26,7 +27,7 @@ from perdure_control.cluster import (
 )
 from perdure_workers.activities.refusal import refusal
 from perdure_workers.manifests import GRACE_SECONDS, PodDefaults, needs_service, rank_service, training_job
-from perdure_workers.messages import ActivityName, CleanUp, CreateJob
+from perdure_workers.messages import ActivityName, CleanUp, CommandAttempt, CreateJob
 
 _LOOK_SECONDS: Final = 0.5
 _LONGEST_WAIT_SECONDS: Final = GRACE_SECONDS + 35
@@ -67,6 +68,22 @@ class ResourceActivities:
                 raise refusal(Reason.JOB_REFUSED, f"the API server refuses the Job: {error.message}") from error
             raise
         log.info("training_job_created", attempt=request.attempt)
+
+    @activity.defn(name=ActivityName.COMMAND_ATTEMPT)
+    async def command_attempt(self, request: CommandAttempt) -> bool:
+        """Writes on an attempt's Job what its pods are to be told; whether the Job was there.
+
+        Every worker sees it there, so whichever the pods report to tells them, also after a restart.
+        """
+        path = JOBS.path(request.job.namespace, names.job_name(request.job.name, request.attempt))
+        annotations = {names.ANNOTATION_COMMAND: request.command.model_dump_json()}
+        owned = {"metadata": {"annotations": annotations}}
+        try:
+            await self._cluster.patch(path, owned, content_type=MERGE_PATCH)
+        except NotFound:
+            return False
+        log.info("attempt_commanded", attempt=request.attempt, command=str(request.command.command))
+        return True
 
     @activity.defn(name=ActivityName.CLEANUP_RESOURCES)
     async def cleanup_resources(self, request: CleanUp) -> None:

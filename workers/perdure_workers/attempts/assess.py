@@ -64,6 +64,9 @@ def assess(
     overdue = waited_seconds >= start_seconds
     live = [pod for pod in view.pods if not pod.ended]
     ended = [*(pod for pod in view.pods if pod.ended), *view.lost_pods]
+    if live and view.job_was_deleted:
+        names = ", ".join(sorted(pod.name for pod in live))
+        return Waiting(Reason.STOPPING, f"its Job is deleted, and its pods are being ended: {names}")
     if nodes > 1:
         if assessment := _assess_several(live, ended, permanent_exit_codes, nodes, overdue=overdue):
             return assessment

@@ -79,6 +79,25 @@ def classify_several(pods: Sequence[PodFacts], permanent_exit_codes: Collection[
     return outcome.model_copy(update={"words": words, "message": _of_rank(culprit, outcome.message)})
 
 
+def of_suspended(outcome: Outcome | None, *, built_in: bool) -> Outcome:
+    """The outcome of an attempt that was told to end because its job is suspended.
+
+    However it then ended, it was told to: no failure, and no disruption. Only that it came to its end after all counts,
+    and of a trainer that is not ours an exit code of 0 does not show that: some end so when they are told to stop.
+
+    Args:
+        outcome: How it ended; None: its pods are on a node that does not answer.
+        built_in: Whether our own trainer ran.
+    """
+    if outcome is None:
+        return Outcome(reason=Reason.SUSPENDED, message="suspended; its node does not answer, so it told nothing more")
+    if outcome.completed and built_in:
+        return outcome
+    saved = outcome.words.checkpoint
+    what = f"suspended; the checkpoint of step {saved.step} is saved" if saved else "suspended"
+    return outcome.model_copy(update={"reason": Reason.SUSPENDED, "message": what, "pod_remains": False})
+
+
 def _weight(pod: PodFacts, outcome: Outcome) -> int:
     """How much the end of a pod says about the end of all."""
     match outcome.reason:

@@ -46,6 +46,8 @@ def count(counters: AttemptCounters, outcome: Outcome) -> AttemptCounters:
     """The counters after an attempt has ended."""
     if outcome.reason in _DISRUPTED:
         return counters.model_copy(update={"disrupted": counters.disrupted + 1})
+    if outcome.reason is Reason.SUSPENDED:
+        return counters.model_copy(update={"suspended": counters.suspended + 1})
     if outcome.completed:
         return counters
     return counters.model_copy(update={"failed": counters.failed + 1})
@@ -61,6 +63,8 @@ def decide(outcome: Outcome, counters: AttemptCounters, retry: RetrySpec) -> Dec
     """
     if outcome.completed:
         return GoOn()
+    if outcome.reason is Reason.SUSPENDED:
+        return Again(0.0)
     if outcome.reason in _DISRUPTED:
         return _after_disruption(outcome, counters)
     if outcome.reason not in _COUNTED:

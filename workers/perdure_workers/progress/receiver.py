@@ -12,9 +12,10 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter
 from pydantic import ValidationError
 
+from perdure_api.conditions import Reason
 from perdure_api.events import EventKind, EventNote
 from perdure_api.pod import PROGRESS_PATH
-from perdure_api.progress import PROGRESS_LIMIT_BYTES, ProgressReply, ProgressReport
+from perdure_api.progress import PROGRESS_LIMIT_BYTES, AttemptCommand, ProgressReply, ProgressReport
 from perdure_api.workflow import JobRef
 from perdure_control.cluster import ClusterError
 from perdure_workers.progress.board import ProgressBoard, Told, read_report
@@ -57,12 +58,14 @@ class ProgressReceiver:
         board: ProgressBoard,
         on_news: Callable[[AttemptKey], None],
         record_event: Callable[[JobRef, EventNote], Awaitable[None]],
+        command_of: Callable[[AttemptKey], AttemptCommand | None],
         registry: CollectorRegistry,
     ) -> None:
         self._identifier = identifier
         self._board = board
         self._on_news = on_news
         self._record_event = record_event
+        self._command_of = command_of
         self._buckets = _Buckets(time.monotonic)
         self._reports = Counter(
             "perdure_progress_reports", "Progress reports by what became of them.", ["result"], registry=registry
@@ -103,7 +106,11 @@ class ProgressReceiver:
             await self._record(job, report)
         except ClusterError as error:
             return _refuse(503, f"the API server takes no Events now: {error.message}")
-        return web.json_response(ProgressReply().to_wire())
+        return web.json_response(self._reply(pod.key).to_wire())
+
+    def _reply(self, key: AttemptKey) -> ProgressReply:
+        command = self._command_of(key)
+        return ProgressReply.model_validate(command.model_dump()) if command else ProgressReply()
 
     def _keep(self, pod: PodFacts, job: JobRef, report: ProgressReport) -> None:
         progress, checkpoint = read_report(report, rfc3339(datetime.now(UTC)))
@@ -112,9 +119,8 @@ class ProgressReceiver:
 
     async def _record(self, job: JobRef, report: ProgressReport) -> None:
         for notice in report.perdure.notices if report.perdure else []:
-            await self._record_event(
-                job, EventNote(kind=EventKind.WARNING, reason=notice.reason, message=notice.message)
-            )
+            kind = EventKind.NORMAL if notice.reason is Reason.CHECKPOINT_SAVED else EventKind.WARNING
+            await self._record_event(job, EventNote(kind=kind, reason=notice.reason, message=notice.message))
 
 
 def _refuse(status: int, message: str) -> web.Response:

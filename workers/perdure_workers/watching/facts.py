@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from perdure_api import names
 from perdure_api.pod import CONTAINER_NAME
+from perdure_api.progress import AttemptCommand
 
 Document = dict[str, Any]
 
@@ -83,6 +86,8 @@ class JobFacts:
     name: str
     uid: str
     failed: Cause | None
+    command: AttemptCommand | None = None
+    """What its pods are to be told."""
 
 
 def attempt_key(document: Document) -> AttemptKey | None:
@@ -135,7 +140,16 @@ def job_facts(document: Document) -> JobFacts | None:
         name=metadata["name"],
         uid=metadata["uid"],
         failed=_cause(failed) if failed.get("status") == "True" else None,
+        command=_command(metadata.get("annotations") or {}),
     )
+
+
+def _command(annotations: Document) -> AttemptCommand | None:
+    """None also for what makes no sense: anybody who may change Jobs can write there."""
+    try:
+        return AttemptCommand.model_validate_json(annotations[names.ANNOTATION_COMMAND])
+    except (KeyError, ValidationError):
+        return None
 
 
 def _rank(annotations: Document) -> int:

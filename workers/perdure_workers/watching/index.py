@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from perdure_api.progress import AttemptCommand
 from perdure_workers.watching.facts import AttemptKey, JobFacts, PodFacts, job_facts, pod_facts
 
 Document = dict[str, Any]
@@ -142,6 +143,10 @@ class AttemptIndex:
             pods=self.pods.present(key),
             lost_pods=self.pods.gone(key),
         )
+
+    def command(self, key: AttemptKey) -> AttemptCommand | None:
+        """What the pods of an attempt are to be told."""
+        return next((job.command for job in self.jobs.present(key)), None)
 
     @contextmanager
     def watching(self, key: AttemptKey) -> Iterator[Watcher]:

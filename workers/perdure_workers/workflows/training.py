@@ -5,54 +5,51 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final, TypeVar
 
+from pydantic import ValidationError
 from temporalio import workflow
-from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
+from temporalio.exceptions import FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from perdure_api import names
     from perdure_api.conditions import Reason
     from perdure_api.events import EventKind, EventNote
     from perdure_api.names import job_name
+    from perdure_api.progress import AttemptCommand, Command
     from perdure_api.spec import DeadlinesSpec, ResourcesSpec, RetrySpec, TrainingJobSpec
     from perdure_api.status import TrainingJobStatus
-    from perdure_api.workflow import QUERY_STATUS, TrainingInput
+    from perdure_api.workflow import (
+        QUERY_STATUS,
+        SIGNAL_CHECKPOINT,
+        SIGNAL_WISHES,
+        CheckpointRequest,
+        TrainingInput,
+        Wishes,
+    )
+    from perdure_workers.attempts.outcome import of_suspended
     from perdure_workers.attempts.retry import Again, GiveUp, GoOn, decide
     from perdure_workers.messages import (
-        ActivityName,
         AttemptEnd,
         CheckInputs,
         CleanUp,
         Collected,
         CollectResult,
+        CommandAttempt,
         CreateJob,
-        InputsChecked,
         Monitor,
         PublishStatus,
     )
     from perdure_workers.story import Story, rfc3339, success_sentence
-
-FOR_EVER: Final = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
-"""What must happen happens when the cluster is back, however long that takes."""
-
-SHORT: Final = timedelta(seconds=45)
-HEARTBEAT: Final = timedelta(seconds=60)
-AGES: Final = timedelta(days=3650)
+    from perdure_workers.workflows import calls
+    from perdure_workers.workflows.calls import Refused, together
 
 WAIT_FOR_STORE: Final = (2.0, 60.0)
 """First and longest pause, in seconds, between looks at a store that does not answer."""
 WAIT_FOR_ADMISSION: Final = (2.0, 60.0)
-
-
-class _Refused(Exception):
-    """The job cannot go on; told as a sentence."""
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
+M = TypeVar("M", Wishes, CheckpointRequest)
+LAST_WORDS_SECONDS: Final = 10.0
+"""What a monitor may take to tell the end of an attempt whose pods are gone."""
 
 
 @workflow.defn(name=names.WORKFLOW_TYPE)
@@ -71,48 +68,81 @@ class TrainingWorkflow:
             else Story.begin(wish.job, workflow.info().run_id, workflow.now())
         )
         self._started_at = datetime.fromisoformat(self._story.status.start_time or rfc3339(workflow.now()))
+        self._wishes = Wishes(generation=wish.job.generation, suspend=wish.spec.suspend)
+        self._suspended_at: datetime | None = None
+        self._suspended_seconds = wish.suspended_seconds
+        self._requests: list[CheckpointRequest] = []
+        self._answered = wish.answered
+        self._attempt_under_way: int | None = None
 
     @workflow.query(name=QUERY_STATUS)
     def status(self) -> TrainingJobStatus:
         """The status as it would be published now."""
         return self._story.status
 
+    @workflow.signal(name=SIGNAL_WISHES)
+    def wish(self, wishes: Any = None, *_: Any) -> None:
+        """The mutable part of the spec has changed. One that is older than what is known changes nothing."""
+        wishes = _read(Wishes, wishes)
+        if wishes and wishes.generation > self._wishes.generation:
+            self._wishes = wishes
+            self._story.heard(wishes.generation)
+
+    @workflow.signal(name=SIGNAL_CHECKPOINT)
+    def emergency_checkpoint(self, request: Any = None, *_: Any) -> None:
+        """The running trainer is to save now: whoever says so in words that nobody understands means it too."""
+        request = _read(CheckpointRequest, request) or CheckpointRequest()
+        if not request.id or request.id != self._answered:
+            self._answered = request.id
+            self._requests.append(request)
+
     @workflow.run
     async def run(self, wish: TrainingInput) -> TrainingJobStatus:  # noqa: ARG002 - __init__ has taken it
         """Never raises for anything that befalls the job: its end is in the status it returns."""
+        answering = asyncio.create_task(self._answer_requests())
         try:
             await self._within_deadline()
         except (asyncio.CancelledError, FailureError) as error:
             if not is_cancelled_exception(error):
                 raise
             await asyncio.shield(self._abandon())
+            await calls.end(answering)
             raise
+        await calls.end(answering)
         return self._story.status
 
     async def _within_deadline(self) -> None:
-        seconds = self._deadlines.active_seconds
-        if seconds is None:
+        if self._deadlines.active_seconds is None:
             await self._carry_through()
             return
-        left = seconds - (workflow.now() - self._started_at).total_seconds()
         work = asyncio.create_task(self._carry_through())
         try:
-            done, _ = await workflow.wait([work], timeout=max(0.0, left))
-        finally:
-            work.cancel()  # no effect on work that is done
-            await workflow.wait([work])
-        if done:
+            while not work.done() and (left := self._active_seconds_left()) > 0:
+                await workflow.wait([work], timeout=left)
+                # While it is suspended no time of it passes.
+                await workflow.wait_condition(lambda: work.done() or not self._suspended_at)
+        except asyncio.CancelledError:
+            await calls.end(work)
+            raise
+        if work.done():
             work.result()
             return
+        await calls.end(work)
+        seconds = self._deadlines.active_seconds
         message = f"not finished within deadlines.activeSeconds ({seconds} s); its newest checkpoint is kept"
         await self._clean_up()
         await self._fail(Reason.DEADLINE_EXCEEDED, message)
 
+    def _active_seconds_left(self) -> float:
+        active = (workflow.now() - self._started_at).total_seconds() - self._suspended_seconds
+        return (self._deadlines.active_seconds or 0) - active
+
     async def _carry_through(self) -> None:
         try:
+            await self._while_suspended()
             await self._check_inputs()
             collected = await self._train()
-        except _Refused as refused:
+        except Refused as refused:
             await self._fail(refused.reason, refused.message)
             return
         self._story.succeeded(collected, workflow.now())
@@ -133,8 +163,8 @@ class TrainingWorkflow:
         pause, longest = WAIT_FOR_STORE
         while True:
             try:
-                checked = await self._look_at_inputs()
-            except _Refused as refused:
+                checked = await calls.check_inputs(CheckInputs(job=self._job, spec=self._spec))
+            except Refused as refused:
                 if refused.reason is not Reason.STORE_UNAVAILABLE:
                     self._story.input_refused(refused.reason, refused.message, workflow.now())
                     raise
@@ -146,31 +176,18 @@ class TrainingWorkflow:
                 self._story.checked(Reason.DATASET_CHECKED, checked.message, workflow.now())
                 return
 
-    async def _look_at_inputs(self) -> InputsChecked:
-        try:
-            checked: InputsChecked = await workflow.execute_activity(
-                ActivityName.CHECK_INPUTS,
-                CheckInputs(job=self._job, spec=self._spec),
-                result_type=InputsChecked,
-                start_to_close_timeout=timedelta(hours=6),
-                heartbeat_timeout=HEARTBEAT,
-                retry_policy=FOR_EVER,
-            )
-        except FailureError as error:
-            raise _as_refused(error) from error
-        return checked
-
     # Attempts
 
     async def _train(self) -> Collected:
         """Attempts until one completes.
 
         Raises:
-            _Refused: no further attempt makes sense.
+            Refused: no further attempt makes sense.
         """
         retry = self._spec.retry or RetrySpec()
         while True:
             self._cut_long_history()
+            await self._while_suspended()
             number = self._story.attempt_started(workflow.now())
             end = await self._attempt(number)
             self._story.attempt_ended(end, workflow.now())
@@ -180,16 +197,19 @@ class TrainingWorkflow:
                 case GoOn():
                     return await self._collect(number)
                 case GiveUp(reason, message):
-                    raise _Refused(reason, message)
-                case Again(after_seconds):
+                    raise Refused(reason, message)
+                case Again(after_seconds) if after_seconds or not self._wishes.suspend:
                     self._story.retrying(after_seconds, workflow.now())
                     note = _warning(end.outcome.reason, self._story.status.message or end.outcome.message)
                     await self._publish(note)
-                    await asyncio.sleep(after_seconds)
+                    await self._pause(after_seconds)
 
     async def _attempt(self, number: int) -> AttemptEnd:
         started_at = workflow.now().timestamp()
-        await _together(self._create_job(number), self._publish())
+        starting = together(self._create_job(number), self._publish())
+        if not await self._unless_suspended(starting):
+            await self._clean_up(attempt=number)
+            return AttemptEnd(outcome=of_suspended(None, built_in=self._spec.built_in))
         request = Monitor(
             job=self._job,
             attempt=number,
@@ -199,19 +219,28 @@ class TrainingWorkflow:
             permanent_exit_codes=(self._spec.retry or RetrySpec()).non_retryable_exit_codes,
             nodes=(self._spec.resources or ResourcesSpec()).nodes,
         )
-        end: AttemptEnd = await workflow.execute_activity(
-            ActivityName.MONITOR_TRAINING,
-            request,
-            result_type=AttemptEnd,
-            activity_id=f"monitor-{number}",
-            task_queue=names.TASK_QUEUE_WATCH,
-            start_to_close_timeout=AGES,
-            heartbeat_timeout=HEARTBEAT,
-            retry_policy=FOR_EVER,
-            # A monitor hears of its cancellation with a heartbeat only; clean-up does not wait for that.
-            cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
-        )
-        return end
+        return await self._follow(request)
+
+    async def _follow(self, request: Monitor) -> AttemptEnd:
+        """The end of an attempt, by itself or because the job is suspended."""
+        monitor = asyncio.create_task(calls.monitor(request))
+        self._attempt_under_way = request.attempt
+        try:
+            await workflow.wait_condition(lambda: monitor.done() or self._wishes.suspend)
+            if monitor.done():
+                return monitor.result()
+            self._story.suspending(workflow.now())
+            await together(self._clean_up(attempt=request.attempt), self._publish())
+            await workflow.wait([monitor], timeout=LAST_WORDS_SECONDS)
+        except asyncio.CancelledError:
+            await calls.end(monitor)
+            raise
+        finally:
+            self._attempt_under_way = None
+        end = monitor.result() if monitor.done() else None
+        await calls.end(monitor)
+        outcome = of_suspended(end and end.outcome, built_in=self._spec.built_in)
+        return end.model_copy(update={"outcome": outcome}) if end else AttemptEnd(outcome=outcome)
 
     async def _create_job(self, number: int) -> None:
         """Creates the attempt's Job, however long quota or admission refuse it, up to startSeconds."""
@@ -219,18 +248,10 @@ class TrainingWorkflow:
         pause, longest = WAIT_FOR_ADMISSION
         while True:
             try:
-                await workflow.execute_local_activity(
-                    ActivityName.CREATE_TRAINING_JOB,
-                    CreateJob(job=self._job, spec=self._spec, attempt=number),
-                    start_to_close_timeout=SHORT,
-                    retry_policy=FOR_EVER,
-                    # A creation that is under way when the job is cancelled must be over before clean-up looks.
-                    cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                )
-            except FailureError as error:
-                refused = _as_refused(error)
+                await calls.create_job(CreateJob(job=self._job, spec=self._spec, attempt=number))
+            except Refused as refused:
                 if refused.reason is not Reason.JOB_REFUSED or workflow.now() >= give_up_at:
-                    raise refused from error
+                    raise
                 self._story.start_refused(refused.message, workflow.now())
                 await self._publish(_warning(refused.reason, refused.message))
                 await asyncio.sleep(pause)
@@ -241,20 +262,73 @@ class TrainingWorkflow:
     async def _collect(self, number: int) -> Collected:
         if not self._spec.output:
             return Collected()
-        collected: Collected = await workflow.execute_activity(
-            ActivityName.COLLECT_RESULT,
-            CollectResult(job=self._job, spec=self._spec, attempt=number),
-            result_type=Collected,
-            start_to_close_timeout=timedelta(minutes=5),
-            retry_policy=FOR_EVER,
-        )
-        if collected.problem:
-            raise _Refused(Reason.PROTOCOL_ERROR, collected.problem)
-        return collected
+        return await calls.collect_result(CollectResult(job=self._job, spec=self._spec, attempt=number))
 
     def _cut_long_history(self) -> None:
         if workflow.info().is_continue_as_new_suggested():
-            workflow.continue_as_new(TrainingInput(job=self._job, spec=self._spec, carried=self._story.status))
+            workflow.continue_as_new(
+                TrainingInput(
+                    job=self._job.model_copy(update={"generation": self._wishes.generation}),
+                    spec=self._spec.model_copy(update={"suspend": self._wishes.suspend}),
+                    carried=self._story.status,
+                    suspended_seconds=self._suspended_seconds,
+                    answered=self._answered,
+                )
+            )
+
+    # Suspension
+
+    async def _while_suspended(self) -> None:
+        """Returns when the job may go on."""
+        if not self._wishes.suspend:
+            return
+        self._suspended_at = workflow.now()
+        self._story.suspended(workflow.now())
+        await self._publish(_note(Reason.SUSPENDED, self._story.status.message or "suspended"))
+        await workflow.wait_condition(lambda: not self._wishes.suspend)
+        self._suspended_seconds += (workflow.now() - self._suspended_at).total_seconds()
+        self._suspended_at = None
+        self._story.resumed(workflow.now())
+        await self._publish(_note(Reason.RESUMED, "resumed"))
+
+    async def _unless_suspended(self, work: Coroutine[None, None, None]) -> bool:
+        """Whether the work was done before the job was suspended; its failure is raised."""
+        task = asyncio.create_task(work)
+        try:
+            await workflow.wait_condition(lambda: task.done() or self._wishes.suspend)
+        except asyncio.CancelledError:
+            await calls.end(task)
+            raise
+        if task.done():
+            task.result()
+            return True
+        await calls.end(task)
+        return False
+
+    async def _pause(self, seconds: float) -> None:
+        """Waits, unless the job is suspended: then it begins anew as soon as it is resumed."""
+        await self._unless_suspended(_sleep(seconds))
+
+    # Checkpoints on request
+
+    async def _answer_requests(self) -> None:
+        """Has the trainer told of each request; that it has saved is told by the trainer itself."""
+        while True:
+            await workflow.wait_condition(lambda: bool(self._requests))
+            request = self._requests.pop(0)
+            attempt = self._attempt_under_way
+            why = f": {request.reason}" if request.reason else ""
+            if attempt is not None and await self._command(attempt, request):
+                await self._publish(_note(Reason.CHECKPOINT_ASKED, f"a checkpoint was asked for{why}"))
+            else:
+                message = f"a checkpoint was asked for{why}; no trainer runs now, and what was saved before stays"
+                await self._publish(_warning(Reason.CHECKPOINT_ASKED, message))
+
+    async def _command(self, attempt: int, request: CheckpointRequest) -> bool:
+        command = AttemptCommand(
+            command=Command.CHECKPOINT, id=request.id or str(workflow.uuid4()), reason=request.reason
+        )
+        return await calls.command_attempt(CommandAttempt(job=self._job, attempt=attempt, command=command))
 
     # Ends
 
@@ -268,50 +342,28 @@ class TrainingWorkflow:
         await self._fail(Reason.CANCELLED, "cancelled; its newest checkpoint is kept")
 
     async def _clean_up(self, attempt: int | None = None) -> None:
-        await workflow.execute_activity(
-            ActivityName.CLEANUP_RESOURCES,
-            CleanUp(job=self._job, attempt=attempt),
-            start_to_close_timeout=timedelta(minutes=5),
-            heartbeat_timeout=HEARTBEAT,
-            retry_policy=FOR_EVER,
-        )
+        await calls.clean_up(CleanUp(job=self._job, attempt=attempt))
 
     async def _publish(self, *notes: EventNote) -> None:
-        await workflow.execute_local_activity(
-            ActivityName.PUBLISH_STATUS,
-            PublishStatus(job=self._job, status=self._story.status, notes=list(notes)),
-            start_to_close_timeout=SHORT,
-            retry_policy=FOR_EVER,
-        )
+        await calls.publish(PublishStatus(job=self._job, status=self._story.status, notes=list(notes)))
+
+
+def _read(kind: type[M], argument: object) -> M | None:
+    """A signal's argument; None for one that is none: anybody may send anything, and it must not stop the workflow."""
+    try:
+        return kind.model_validate(argument)
+    except ValidationError as error:
+        workflow.logger.warning("signal of another shape: %s", error)
+        return None
+
+
+async def _sleep(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+def _note(reason: Reason, message: str) -> EventNote:
+    return EventNote(kind=EventKind.NORMAL, reason=reason, message=message)
 
 
 def _warning(reason: Reason, message: str) -> EventNote:
     return EventNote(kind=EventKind.WARNING, reason=reason, message=message)
-
-
-async def _together(*work: Coroutine[None, None, None]) -> None:
-    """Waits for all of it, whatever becomes of each, then raises the first failure.
-
-    A workflow that ends while a local activity is still out gets an order of commands that the server refuses for ever.
-    """
-    tasks = [asyncio.create_task(each) for each in work]
-    try:
-        await workflow.wait(tasks)
-    except asyncio.CancelledError:
-        for task in tasks:
-            task.cancel()
-        await workflow.wait(tasks)
-        raise
-    for task in tasks:
-        task.result()
-
-
-def _as_refused(error: FailureError) -> _Refused:
-    """The refusal that an activity told; anything else goes on as it is.
-
-    An activity's error comes wrapped in an ActivityError, a local activity's comes bare.
-    """
-    told = error.cause if isinstance(error, ActivityError) else error
-    if isinstance(told, ApplicationError) and told.type in set(Reason):
-        return _Refused(Reason(told.type), told.message)
-    raise error

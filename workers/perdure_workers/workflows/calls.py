@@ -1,0 +1,186 @@
+"""How the workflow calls each activity: time limits, retries, and what a refusal becomes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any, Final
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
+
+with workflow.unsafe.imports_passed_through():
+    from perdure_api import names
+    from perdure_api.conditions import Reason
+    from perdure_workers.messages import (
+        ActivityName,
+        AttemptEnd,
+        CheckInputs,
+        CleanUp,
+        Collected,
+        CollectResult,
+        CommandAttempt,
+        CreateJob,
+        InputsChecked,
+        Monitor,
+        PublishStatus,
+    )
+
+FOR_EVER: Final = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
+"""What must happen happens when the cluster is back, however long that takes."""
+
+SHORT: Final = timedelta(seconds=45)
+HEARTBEAT: Final = timedelta(seconds=60)
+AGES: Final = timedelta(days=3650)
+
+
+class Refused(Exception):
+    """The job cannot go on; told as a sentence."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+async def check_inputs(request: CheckInputs) -> InputsChecked:
+    """Reads model and dataset.
+
+    Raises:
+        Refused: they cannot be trained with, or (StoreUnavailable) cannot be read now.
+    """
+    try:
+        checked: InputsChecked = await workflow.execute_activity(
+            ActivityName.CHECK_INPUTS,
+            request,
+            result_type=InputsChecked,
+            start_to_close_timeout=timedelta(hours=6),
+            heartbeat_timeout=HEARTBEAT,
+            retry_policy=FOR_EVER,
+        )
+    except FailureError as error:
+        raise _as_refused(error) from error
+    return checked
+
+
+async def create_job(request: CreateJob) -> None:
+    """Creates an attempt's Job.
+
+    Raises:
+        Refused: the API server does not take it; with JobRefused it may another time.
+    """
+    try:
+        await workflow.execute_local_activity(
+            ActivityName.CREATE_TRAINING_JOB,
+            request,
+            start_to_close_timeout=SHORT,
+            retry_policy=FOR_EVER,
+            # A creation that is under way when the job is cancelled must be over before clean-up looks.
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+    except FailureError as error:
+        raise _as_refused(error) from error
+
+
+async def monitor(request: Monitor) -> AttemptEnd:
+    """Follows an attempt to its end."""
+    end: AttemptEnd = await workflow.execute_activity(
+        ActivityName.MONITOR_TRAINING,
+        request,
+        result_type=AttemptEnd,
+        activity_id=f"monitor-{request.attempt}",
+        task_queue=names.TASK_QUEUE_WATCH,
+        start_to_close_timeout=AGES,
+        heartbeat_timeout=HEARTBEAT,
+        retry_policy=FOR_EVER,
+        # A monitor hears of its cancellation with a heartbeat only; clean-up does not wait for that.
+        cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
+    )
+    return end
+
+
+async def command_attempt(request: CommandAttempt) -> bool:
+    """Has an attempt's trainer told something; whether the attempt was still there."""
+    told: bool = await workflow.execute_activity(
+        ActivityName.COMMAND_ATTEMPT,
+        request,
+        result_type=bool,
+        start_to_close_timeout=SHORT,
+        retry_policy=FOR_EVER,
+    )
+    return told
+
+
+async def collect_result(request: CollectResult) -> Collected:
+    """Reads what a completed attempt made.
+
+    Raises:
+        Refused: it made nothing, or something broken.
+    """
+    collected: Collected = await workflow.execute_activity(
+        ActivityName.COLLECT_RESULT,
+        request,
+        result_type=Collected,
+        start_to_close_timeout=timedelta(minutes=5),
+        retry_policy=FOR_EVER,
+    )
+    if collected.problem:
+        raise Refused(Reason.PROTOCOL_ERROR, collected.problem)
+    return collected
+
+
+async def clean_up(request: CleanUp) -> None:
+    """Removes Jobs and pods."""
+    await workflow.execute_activity(
+        ActivityName.CLEANUP_RESOURCES,
+        request,
+        start_to_close_timeout=timedelta(minutes=5),
+        heartbeat_timeout=HEARTBEAT,
+        retry_policy=FOR_EVER,
+    )
+
+
+async def publish(request: PublishStatus) -> None:
+    """Writes the status, and Events."""
+    await workflow.execute_local_activity(
+        ActivityName.PUBLISH_STATUS, request, start_to_close_timeout=SHORT, retry_policy=FOR_EVER
+    )
+
+
+async def together(*work: Coroutine[None, None, None]) -> None:
+    """Waits for all of it, whatever becomes of each, then raises the first failure.
+
+    A workflow that ends while a local activity is still out gets an order of commands that the server refuses for ever.
+    """
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        await workflow.wait(tasks)
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+        await workflow.wait(tasks)
+        raise
+    for task in tasks:
+        task.result()
+
+
+async def end(task: asyncio.Task[Any]) -> None:
+    """Cancels a task that is not done, and waits until it has ended; its own end is nobody's concern any more.
+
+    Not to be used in a `finally`: a workflow that is dropped from a worker's memory may wait for nothing there.
+    """
+    task.cancel()
+    await workflow.wait([task])
+
+
+def _as_refused(error: FailureError) -> Refused:
+    """The refusal that an activity told; anything else goes on as it is.
+
+    An activity's error comes wrapped in an ActivityError, a local activity's comes bare.
+    """
+    told = error.cause if isinstance(error, ActivityError) else error
+    if isinstance(told, ApplicationError) and told.type in set(Reason):
+        return Refused(Reason(told.type), told.message)
+    raise error
