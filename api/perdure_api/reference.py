@@ -86,6 +86,14 @@ def pod_page() -> str:
                 "with loss, learning rate, gradient norm and tokens per second of at most 10,000 steps (some 2 MB), "
                 "and the held-out metrics before and after.\n"
             ),
+            (
+                'The answer is JSON. With `{"command": "checkpoint", "id": "…", "reason": "…"}` in it somebody wants a '
+                "checkpoint now; the same `id` comes with every answer, and is one request. Whoever has saved says so "
+                "in the next report: "
+                '`{"perdure": {"step": 120, "checkpoint": {"uri": "…", "step": 120}, "notices": [{"reason": '
+                '"CheckpointSaved", "message": "…"}]}}`; the message becomes an Event. To take no notice of an answer '
+                "is fine.\n"
+            ),
             "## Last words\n",
             (
                 "What the container writes to `/dev/termination-log` (at most 4096 bytes) becomes the message of its "

@@ -261,3 +261,15 @@ def test_a_failed_job_of_which_one_pod_was_not_seen_is_disrupted() -> None:
 
     assert isinstance(assessment, Ended)
     assert assessment.outcome.reason is Reason.DISRUPTED
+
+
+@pytest.mark.parametrize("name", ["starting", "being-deleted"])
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_pods_whose_job_is_deleted_are_being_ended_whatever_they_say(name: str, nodes: int) -> None:
+    view = AttemptView(None, job_was_deleted=True, pods=(pod(name),), lost_pods=())
+
+    assessment = assess(view, waited_seconds=100, start_seconds=60, nodes=nodes)
+
+    assert isinstance(assessment, Waiting)
+    assert assessment.reason is Reason.STOPPING
+    assert pod(name).name in assessment.message

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from perdure_api import names
+from perdure_api.progress import AttemptCommand, Command
 from perdure_workers.watching.facts import AttemptKey, Cause, JobFacts, PodFacts, Termination, job_facts, pod_facts
 
 LABELS = {names.LABEL_JOB_UID: "u", names.LABEL_ATTEMPT: "3"}
@@ -157,3 +158,26 @@ def test_a_job_has_failed_only_where_its_controller_says_so(
     status: dict[str, Any] | None, failed: Cause | None
 ) -> None:
     assert job_facts(document(status=status)) == JobFacts(KEY, "ns", "n", "i", failed)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "command"),
+    [
+        (None, None),
+        (
+            {names.ANNOTATION_COMMAND: '{"command": "checkpoint", "id": "a", "new": 1}'},
+            AttemptCommand(command=Command.CHECKPOINT, id="a"),
+        ),
+        ({names.ANNOTATION_COMMAND: '{"command": "dance", "id": "a"}'}, None),
+        ({names.ANNOTATION_COMMAND: "now!"}, None),
+    ],
+    ids=["none", "a checkpoint", "one that nobody knows", "no JSON"],
+)
+def test_a_jobs_annotation_says_what_its_pods_are_to_be_told(
+    annotations: dict[str, str] | None, command: AttemptCommand | None
+) -> None:
+    job = document()
+    job["metadata"]["annotations"] = annotations
+    facts = job_facts(job)
+    assert facts
+    assert facts.command == command

@@ -239,7 +239,7 @@ class TrainingWorkflow:
             self._attempt_under_way = None
         end = monitor.result() if monitor.done() else None
         await calls.end(monitor)
-        outcome = of_suspended(end and end.outcome, built_in=self._spec.built_in)
+        outcome = of_suspended(end.outcome if end else None, built_in=self._spec.built_in)
         return end.model_copy(update={"outcome": outcome}) if end else AttemptEnd(outcome=outcome)
 
     async def _create_job(self, number: int) -> None:
