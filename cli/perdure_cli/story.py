@@ -38,7 +38,6 @@ ADVICE: Final[Mapping[str, str]] = {
     Reason.MAX_ATTEMPTS_REACHED: "Read the logs of its attempts; raise retry.maxAttempts only for bad luck.",
     Reason.WORKFLOW_LOST: "Look at the workflow's history in Temporal, then delete the job and create it again.",
     Reason.CANCELLED: "Create it again if that was a mistake.",
-    Reason.SUSPENDED: "Nothing, until it is to go on: `perdure resume NAME`, or set spec.suspend to false.",
 }
 """What a person can do about a reason."""
 
@@ -197,6 +196,8 @@ def _can_do(job: Job) -> Iterator[str]:
     if advice and not job.succeeded:
         yield advice
     if job.succeeded is None and not job.deleting:
+        if job.spec.get("suspend") is True:
+            yield f"perdure resume {scope}"
         yield f"perdure watch {scope}"
     if job.attempts_started:
         yield f"perdure logs {scope}"

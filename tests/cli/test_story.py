@@ -117,9 +117,14 @@ What you can do
             documents.document(spec={**documents.OWN_SPEC, "ttlSecondsAfterFinished": 3600}),
             "  Delete this object 1 h after it finished.",
         ),
+        (
+            documents.document(documents.RUNNING, spec={**documents.OWN_SPEC, "suspend": True}),
+            "  perdure resume -n ml smol",
+        ),
     ],
     ids=[
         "dataset refused", "failed", "advice", "retrying", "waiting", "deleting", "many attempts", "epochs", "ttl",
+        "suspended",
     ],
 )  # fmt: skip
 def test_the_story_says(document: dict[str, Any], line: str) -> None:
@@ -130,7 +135,7 @@ NO_ADVICE = {
     Reason.ACCEPTED, Reason.DATASET_CHECKED, Reason.NOT_CHECKED, Reason.PENDING, Reason.CHECKING, Reason.STARTING,
     Reason.POD_RUNNING, Reason.RETRYING, Reason.FINISHED, Reason.COMPLETED, Reason.FAILED,
     Reason.DISRUPTED, Reason.JOB_DELETED, Reason.FENCED, Reason.CHECKPOINT_BROKEN, Reason.CHECKPOINT_NOT_SAVED,
-    Reason.CHECKPOINT_SAVED, Reason.CHECKPOINT_ASKED, Reason.STOPPING, Reason.RESUMED,
+    Reason.CHECKPOINT_SAVED, Reason.CHECKPOINT_ASKED, Reason.STOPPING, Reason.RESUMED, Reason.SUSPENDED,
 }  # fmt: skip
 """What goes on by itself, or says nothing that a person could act on."""
 

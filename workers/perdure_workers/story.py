@@ -176,8 +176,16 @@ class Story:
         if self._status.condition(ConditionType.SUSPENDED):
             self._condition(ConditionType.SUSPENDED, ConditionStatus.FALSE, Reason.RESUMED, "", now)
 
+    def _end_attempt(self, reason: Reason, message: str, now: datetime) -> None:
+        """An attempt that was under way when the job was ended ended with it."""
+        attempts = self._status.attempts
+        if attempts and attempts[-1].end_time is None:
+            update = {"end_time": rfc3339(now), "reason": str(reason), "message": message[:_MESSAGE_LIMIT]}
+            self._update(attempts=[*attempts[:-1], attempts[-1].model_copy(update=update)])
+
     def _finish(self, succeeded: ConditionStatus, reason: Reason, message: str, now: datetime) -> None:
         self._not_suspended(now)
+        self._end_attempt(reason, message, now)
         if self._status.condition(ConditionType.RUNNING):
             self._condition(ConditionType.RUNNING, ConditionStatus.FALSE, Reason.FINISHED, "", now)
         self._condition(ConditionType.SUCCEEDED, succeeded, reason, message, now)

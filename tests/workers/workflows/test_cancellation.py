@@ -25,6 +25,8 @@ async def test_a_cancelled_job_cleans_up_and_says_so(start: Start, world: World)
 
     assert [each.attempt for each in world.cleaned] == [None]
     assert world.published[-1].status.reason == Reason.CANCELLED
+    (attempt,) = world.published[-1].status.attempts
+    assert (attempt.reason, attempt.end_time) == (Reason.CANCELLED, world.published[-1].status.completion_time)
     succeeded = world.published[-1].status.condition(ConditionType.SUCCEEDED)
     assert succeeded
     assert succeeded.status is ConditionStatus.FALSE
