@@ -6,8 +6,12 @@ from typing import Any, Final
 
 KEY: Final = "x-kubernetes-validations"
 
-MODEL_URI: Final = "self.matches('^(s3|gs|az)://[^/]+/.+$') || self.matches('^file:///.+$')"
-STORE_URI: Final = "self.matches('^(s3|gs|az)://[^/]+/.+$')"
+_BUCKET: Final = "[a-zA-Z0-9$][a-zA-Z0-9._-]*"
+_PATH: Final = "(/[^/?#[:cntrl:]]+)+/?"
+_NO_DOTS: Final = "!self.matches('/[.][.]?(/|$)')"
+MODEL_URI: Final = f"self.matches('^((s3|gs|az)://{_BUCKET}|file://){_PATH}$') && {_NO_DOTS}"
+STORE_URI: Final = f"self.matches('^(s3|gs|az)://{_BUCKET}{_PATH}$') && {_NO_DOTS}"
+"""What `perdure_api.uri.parse_uri` takes, told when the object is applied; tests hold them together."""
 
 
 def rule(expression: str, message: str) -> dict[str, str]:

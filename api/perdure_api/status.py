@@ -53,7 +53,7 @@ class ProgressStatus(TolerantModel):
 
 
 class AttemptStatus(TolerantModel):
-    """One attempt: one Job, one pod."""
+    """One attempt: one Job, with a pod on each node that was asked for."""
 
     number: int = Field(ge=1, description="From 1.")
     job: str = Field(max_length=253, description="Name of its Job.")

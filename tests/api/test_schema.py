@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import ApiServer
 
 from perdure_api import names
+from perdure_api.uri import UriError, parse_uri
 
 pytestmark = pytest.mark.cluster
 
@@ -87,6 +88,33 @@ def test_a_good_spec_is_taken(api_server: ApiServer, spec: Document) -> None:
     said = api_server.kubectl("create", "-f", "-", "--dry-run=server", document=training_job(spec))
 
     assert "created" in said
+
+
+def is_readable(uri: str) -> bool:
+    try:
+        parse_uri(uri)
+    except UriError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://b/model", "gs://b_1/a/b/", "az://$web/m", "s3://my.bucket/a b/ü[1]%23+~.gguf", "file:///opt/model",
+        "s3://b", "s3://b/", "s3://b//", "s3://b//x", "s3://b/x//", "s3://b/x//y", "s3:///x", "s3://?a/b", "s3://b/#x",
+        "s3://b/data#1", "s3://b/data?v=1", "s3://[b/x", "s3://b]/x", "s3://-b/x", "s3://b:80/x", "s3://u@b/x",
+        "s3://b/x/../y", "s3://b/.", "s3://b/..", "s3://b/.x/..y", "s3://b/x\ny", "s3://b/x\t", "S3://b/x", "b/x",
+        "s3:b/x", "file://x", "file:///", "file:////x", "file:///x/../y", " s3://b/x",
+    ],
+)  # fmt: skip
+def test_a_uri_is_taken_exactly_when_it_can_be_read(api_server: ApiServer, uri: str) -> None:
+    for field in ("model", "dataset", "output"):
+        spec = with_(**{field: {"uri": uri}})
+        code, said = api_server.ask("create", "-f", "-", "--dry-run=server", document=training_job(spec))
+        expected = is_readable(uri) and uri != "file:///" and not (field == "output" and uri.startswith("file:"))
+        assert (code == 0) is expected, said
+        assert expected or "must be s3://bucket/path" in said
 
 
 @pytest.mark.parametrize("length", [63, 200, 253])

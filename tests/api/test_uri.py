@@ -28,6 +28,22 @@ def test_a_uri_is_read(text: str, expected: StoreUri) -> None:
         ("s3://b", "nothing in it"),
         ("s3://b/", "nothing in it"),
         ("file://host/x", "no absolute path"),
+        ("file:/x", "use s3://"),
+        ("s3://b//", "nothing in it"),
+        ("s3://b/%2F", "nothing in it"),
+        ("s3://?a/b", r"holds '\?'"),
+        ("s3://b/#x", "write %23 for it"),
+        ("s3://b/data#1.jsonl", "write %23 for it"),
+        ("s3://b/a?versionId=1", "write %3F for it"),
+        ("s3://b/a\nb", "write %0A for it"),
+        ("s3://[b/x", r'names a bucket "\[b"'),
+        ("s3://b:9000/x", 'names a bucket "b:9000"'),
+        ("s3://b//x", "leave that out"),
+        ("s3://b/a//", "leave that out"),
+        ("s3://b/a/../c", "leave that out"),
+        ("s3://b/..", "leave that out"),
+        ("s3://b/%2E%2E/c", "leave that out"),
+        ("file:////x", "leave that out"),
     ],
 )
 def test_a_wrong_uri_says_what_to_write(text: str, says: str) -> None:
@@ -35,9 +51,14 @@ def test_a_wrong_uri_says_what_to_write(text: str, says: str) -> None:
         parse_uri(text)
 
 
-@pytest.mark.parametrize("text", ["s3://b/k", "gs://b/a/b", "file:///data/x"])
+@pytest.mark.parametrize("text", ["s3://b/k", "gs://b/a/b", "file:///data/x", "file:///", "s3://b/50%25 a%23%3F[1]/"])
 def test_a_uri_is_written_as_it_was_read(text: str) -> None:
     assert str(parse_uri(text)) == text
+
+
+def test_whatever_an_object_is_called_its_uri_leads_to_it() -> None:
+    uri = StoreUri("s3", "b", "what? #1, 100 %\n")
+    assert parse_uri(str(uri)) == uri
 
 
 def test_a_child_is_below() -> None:

@@ -134,7 +134,7 @@ def from_file(path: Path, output_dir: Path | None, environment: Mapping[str, str
     except SpecError as error:
         raise UsageError(f"{path}: {error}") from error
     if output_dir is not None:
-        output = f"file://{output_dir.resolve()}"
+        output = str(StoreUri("file", "", str(output_dir.resolve())))
     elif spec.output is not None:
         output = spec.output.uri
     else:
