@@ -71,6 +71,8 @@ class Reason(StrEnum):
     """No model is in the folder."""
     MODEL_BROKEN = "ModelBroken"
     """The folder holds something that is no causal language model."""
+    OUTPUT_NOT_FOUND = "OutputNotFound"
+    """There is no bucket of that name to keep the work in."""
     ACCESS_DENIED = "AccessDenied"
     """The store says no to these credentials, or there are none."""
     STORE_UNAVAILABLE = "StoreUnavailable"
@@ -182,8 +184,8 @@ def phase_of(conditions: Iterable[Condition]) -> Phase:
     running = by_type.get(ConditionType.RUNNING)
     if running is None:
         return Phase.PENDING
-    if running.status is ConditionStatus.TRUE:
-        return Phase.RUNNING
+    if running.status is ConditionStatus.TRUE or running.reason == Reason.FINISHED:
+        return Phase.RUNNING  # Finished: no pod runs any more, and its result is still collected
     return Phase.RETRYING if running.reason == Reason.RETRYING else Phase.STARTING
 
 

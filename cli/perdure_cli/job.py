@@ -43,8 +43,10 @@ class Job:
 
     @property
     def running(self) -> bool:
-        """Whether a pod of it runs."""
-        return self.phase == Phase.RUNNING
+        """Whether a pod of it runs: none does any more while the result of the last one is waited for."""
+        condition = self.status.condition(ConditionType.RUNNING)
+        over = condition is not None and condition.status is ConditionStatus.FALSE
+        return self.phase == Phase.RUNNING and not over
 
     @property
     def attempt(self) -> AttemptStatus | None:

@@ -22,6 +22,7 @@ ADVICE: Final[Mapping[str, str]] = {
     Reason.DATASET_BROKEN: "Mend the dataset as the message says, then create the TrainingJob again.",
     Reason.MODEL_NOT_FOUND: "Put the model where spec.model.uri says, or correct the URI in a new TrainingJob.",
     Reason.MODEL_BROKEN: "Give it a complete model folder, in a new TrainingJob.",
+    Reason.OUTPUT_NOT_FOUND: "Create the bucket of spec.output.uri, or correct the URI in a new TrainingJob.",
     Reason.ACCESS_DENIED: "Check the credentials for the object store, then create the TrainingJob again.",
     Reason.STORE_UNAVAILABLE: "Nothing, unless the object store stays away: it goes on by itself.",
     Reason.TEMPORAL_UNAVAILABLE: "Nothing, unless Temporal stays away: it starts by itself.",

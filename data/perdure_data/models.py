@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 
 from perdure_api.conditions import Reason
 from perdure_api.uri import StoreUri, parse_uri
-from perdure_data.errors import AccessDenied, NotFound
+from perdure_data.errors import AccessDenied, NotFound, TooLarge
 from perdure_data.stores import ObjectInfo, Stores
 
 _CONFIG_LIMIT_BYTES: Final = 16 * 2**20
@@ -203,9 +203,10 @@ class _Folder:
         return 8 + int(length) + max(ends, default=0)
 
     def _json(self, name: str) -> dict[str, Any]:
-        content = self.stores.read(self.files[name].uri, limit_bytes=_CONFIG_LIMIT_BYTES)
         try:
-            document = json.loads(content)
+            document = json.loads(self.stores.read(self.files[name].uri, limit_bytes=_CONFIG_LIMIT_BYTES))
+        except TooLarge as error:
+            raise self._broken(f"{name} that is too large ({error})", "one JSON object") from error
         except ValueError as error:
             raise self._broken(f"{name} that is no JSON ({error})", "one JSON object") from error
         if not isinstance(document, dict):

@@ -98,6 +98,14 @@ FAILED = {
         condition("Succeeded", "False", "DatasetBroken"),
     ],
 }
+COLLECTING = {
+    **RUNNING,
+    "reason": "StoreUnavailable",
+    "message": "training is done; its result is waited for: s3://work is away",
+    "conditions": [condition("Running", "False", "Finished"), UNFINISHED],
+    "attempts": [{**SECOND, "number": 1}],
+    "attemptCounters": {"started": 1},
+}
 WAITING = {
     "phase": "Pending",
     "reason": "TemporalUnavailable",

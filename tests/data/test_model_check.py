@@ -89,6 +89,9 @@ async def test_a_missing_folder_is_not_found(stores: Stores, folder: StoreUri) -
             id="missing shard of another name",
         ),
         pytest.param({"a.gguf": b"GGUF", "b.gguf": b"GGUF"}, r"2 GGUF files \(a.gguf, b.gguf\)", id="two gguf"),
+        pytest.param(
+            {**GOOD, "config.json": b" " * (17 << 20)}, r"config.json that is too large \(.* has", id="huge config"
+        ),
         pytest.param({"a.gguf": b"nope"}, "a GGUF file, which begins with", id="no gguf"),
     ],
 )

@@ -12,7 +12,7 @@ from perdure_api.pod import ResultDocument, TerminationMessage
 from perdure_api.status import AttemptCounters, AttemptStatus, TrainingJobStatus, WorkflowStatus
 from perdure_api.workflow import JobRef
 from perdure_workers.attempts.outcome import Outcome
-from perdure_workers.messages import AttemptEnd, Collected
+from perdure_workers.messages import AttemptEnd, Collected, Input
 from perdure_workers.story import Story, success_sentence
 
 JOB = JobRef(namespace="ns", name="bible", uid="u", generation=3)
@@ -106,6 +106,29 @@ def test_inputs_that_are_refused_end_the_story() -> None:
     }
     assert headline(story) == ("Failed", "DatasetEmpty")
     assert story.status.message == "no text"
+
+
+@pytest.mark.parametrize("about", [Input.MODEL, Input.OUTPUT])
+def test_the_dataset_is_not_blamed_for_another_input(about: Input) -> None:
+    story = begun()
+    story.checking(at(1))
+    story.input_refused(Reason.ACCESS_DENIED, "access denied", at(2), about)
+
+    assert conditions(story)["DatasetReady"] == (UNKNOWN, "NotChecked")
+    assert conditions(story)["Stalled"] == (TRUE, "AccessDenied")
+    assert headline(story) == ("Failed", "AccessDenied")
+
+
+def test_a_result_that_cannot_be_read_yet_is_waited_for_aloud() -> None:
+    story = after_an_attempt(Outcome(reason=Reason.COMPLETED, message="done", exit_code=0))
+    story.collecting("s3://b/r.json: the store cannot be reached", at(3))
+
+    assert conditions(story)["Running"] == (FALSE, "Finished")
+    assert conditions(story)["Reconciling"] == (TRUE, "StoreUnavailable")
+    assert headline(story) == ("Running", "StoreUnavailable")
+    assert story.status.message == (
+        "training is done; its result is waited for: s3://b/r.json: the store cannot be reached"
+    )
 
 
 def test_attempts_are_numbered_from_one_and_named_after_their_jobs() -> None:

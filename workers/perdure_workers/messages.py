@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from perdure_api.conditions import Reason
 from perdure_api.events import EventNote
 from perdure_api.model import TolerantModel
 from perdure_api.pod import ResultDocument
@@ -29,6 +30,14 @@ class ActivityName(StrEnum):
     COMMAND_ATTEMPT = "command_attempt"
 
 
+class Input(StrEnum):
+    """What a refusal of CHECK_INPUTS is about; a detail of its error."""
+
+    MODEL = "model"
+    DATASET = "dataset"
+    OUTPUT = "output"
+
+
 class CheckInputs(TolerantModel):
     """Look at the data and the model before anything is asked of the cluster."""
 
@@ -41,6 +50,8 @@ class InputsChecked(TolerantModel):
 
     message: str
     dataset_fingerprint: str | None = None
+    reason: Reason = Reason.DATASET_CHECKED
+    """NotChecked: nothing of the dataset could be read here."""
 
 
 class CreateJob(TolerantModel):

@@ -20,7 +20,7 @@ from perdure_api.status import (
 )
 from perdure_api.workflow import JobRef
 from perdure_workers.attempts import retry
-from perdure_workers.messages import AttemptEnd, Collected
+from perdure_workers.messages import AttemptEnd, Collected, Input
 
 _MESSAGE_LIMIT = 1024
 
@@ -70,6 +70,12 @@ class Story:
         message = problem or "reading the dataset"
         self._condition(ConditionType.DATASET_READY, ConditionStatus.UNKNOWN, reason, message, now)
         self._now_doing(reason, message, now)
+
+    def collecting(self, problem: str, now: datetime) -> None:
+        """Training is done, and the store with its result is away."""
+        message = f"training is done; its result is waited for: {problem}"
+        self._condition(ConditionType.RUNNING, ConditionStatus.FALSE, Reason.FINISHED, "", now)
+        self._now_doing(Reason.STORE_UNAVAILABLE, message, now)
 
     def checked(self, reason: Reason, message: str, now: datetime) -> None:
         """Model and dataset can be trained with, or there was nothing to look at."""
@@ -167,9 +173,13 @@ class Story:
         """The other end, with one sentence that says why."""
         self._finish(ConditionStatus.FALSE, reason, message, now)
 
-    def input_refused(self, reason: Reason, message: str, now: datetime) -> None:
-        """Model or dataset cannot be trained with."""
-        self._condition(ConditionType.DATASET_READY, ConditionStatus.FALSE, reason, message, now)
+    def input_refused(self, reason: Reason, message: str, now: datetime, about: Input = Input.DATASET) -> None:
+        """Model, dataset or output cannot be trained with; the dataset is looked at last."""
+        if about is Input.DATASET:
+            self._condition(ConditionType.DATASET_READY, ConditionStatus.FALSE, reason, message, now)
+        else:
+            because = f"not looked at: the {about} was refused"
+            self._condition(ConditionType.DATASET_READY, ConditionStatus.UNKNOWN, Reason.NOT_CHECKED, because, now)
         self.failed(reason, message, now)
 
     def _not_suspended(self, now: datetime) -> None:

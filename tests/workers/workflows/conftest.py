@@ -18,6 +18,7 @@ import pytest_asyncio
 from temporalio import activity
 from temporalio.client import WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ApplicationError
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
@@ -39,6 +40,7 @@ from perdure_workers.messages import (
     CollectResult,
     CommandAttempt,
     CreateJob,
+    Input,
     InputsChecked,
     Monitor,
     PublishStatus,
@@ -52,6 +54,7 @@ Handle = WorkflowHandle[TrainingWorkflow, TrainingJobStatus]
 COMPLETED = Outcome(reason=Reason.COMPLETED, message="training completed", exit_code=0)
 FAILED = Outcome(reason=Reason.FAILED, message="exit code 1", exit_code=1)
 DISRUPTED = Outcome(reason=Reason.DISRUPTED, message="evicted", exit_code=137)
+STORE_AWAY = ApplicationError("the store cannot be reached", type=Reason.STORE_UNAVAILABLE)
 RESULT = ResultDocument(
     job_uid="u",
     attempt=1,
@@ -69,10 +72,14 @@ class World:
     checks: list[InputsChecked | Reason] = field(default_factory=lambda: [InputsChecked(message="read")])
     creations: list[Reason | None] = field(default_factory=lambda: [None])
     endings: list[Outcome] = field(default_factory=lambda: [COMPLETED])
-    results: list[Collected] = field(default_factory=lambda: [Collected(document=RESULT, uri="s3://b/result.json")])
+    results: list[Collected | ApplicationError] = field(
+        default_factory=lambda: [Collected(document=RESULT, uri="s3://b/result.json")]
+    )
     monitor_for_ever: bool = False
     """Until clean-up has ended the attempt."""
     commands_arrive: bool = True
+    about: Input | None = None
+    """The input that a check refuses."""
 
     created_one: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -94,7 +101,7 @@ class World:
             self.checked += 1
             answer = _next(self.checks)
             if isinstance(answer, Reason):
-                raise refusal(answer, f"told as {answer}")
+                raise refusal(answer, f"told as {answer}", self.about)
             return answer
 
         @activity.defn(name=ActivityName.CREATE_TRAINING_JOB)
@@ -115,7 +122,7 @@ class World:
 
         @activity.defn(name=ActivityName.COLLECT_RESULT)
         async def collect(_: CollectResult) -> Collected:
-            return _next(self.results)
+            return _raised(_next(self.results))
 
         @activity.defn(name=ActivityName.PUBLISH_STATUS)
         async def publish(request: PublishStatus) -> None:
@@ -140,6 +147,12 @@ class World:
 
 def _next(answers: list[T]) -> T:
     return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
+def _raised(answer: T | ApplicationError) -> T:
+    if isinstance(answer, ApplicationError):
+        raise answer
+    return answer
 
 
 OWN = TrainingJobSpec.from_wire({"trainer": {"image": "i", "command": ["true"]}})

@@ -25,7 +25,7 @@ from perdure_api.workflow import JobRef, TrainingInput
 from perdure_workers.attempts.outcome import Outcome
 from perdure_workers.process import sandbox
 from perdure_workers.workflows.training import TrainingWorkflow
-from tests.workers.workflows.conftest import BUILT_IN, COMPLETED, DISRUPTED, FAILED, OWN, World
+from tests.workers.workflows.conftest import BUILT_IN, COMPLETED, DISRUPTED, FAILED, OWN, STORE_AWAY, World
 
 HISTORIES = Path(__file__).parents[1] / "histories"
 QUICK = RetrySpec(max_attempts=2, initial_interval_seconds=0)
@@ -50,6 +50,7 @@ def scenarios() -> dict[str, Scenario]:
         "retried": Scenario(BUILT_IN.model_copy(update=quick), World(endings=[FAILED, DISRUPTED, COMPLETED])),
         "max-attempts": Scenario(BUILT_IN.model_copy(update=quick), World(endings=[FAILED])),
         "store-away": Scenario(BUILT_IN, World(checks=[Reason.STORE_UNAVAILABLE, *World().checks])),
+        "result-away": Scenario(BUILT_IN, World(results=[STORE_AWAY, *World().results])),
         "dataset-broken": Scenario(BUILT_IN, World(checks=[Reason.DATASET_BROKEN])),
         "job-refused": Scenario(OWN, World(creations=[Reason.JOB_REFUSED, None])),
         "no-capacity": Scenario(OWN, World(endings=[no_pod])),

@@ -8,8 +8,8 @@ from perdure_api.conditions import ConditionStatus, ConditionType, Reason
 from perdure_api.spec import DeadlinesSpec
 from perdure_api.status import TrainingJobStatus
 from perdure_workers.attempts.outcome import Outcome
-from perdure_workers.messages import Collected
-from tests.workers.workflows.conftest import BUILT_IN, COMPLETED, DISRUPTED, FAILED, OWN, Start, World
+from perdure_workers.messages import Collected, Input, InputsChecked
+from tests.workers.workflows.conftest import BUILT_IN, COMPLETED, DISRUPTED, FAILED, OWN, STORE_AWAY, Start, World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -104,6 +104,40 @@ async def test_a_broken_dataset_ends_it_before_any_job_is_made(start: Start, wor
     assert (ready.status, ready.reason) == (ConditionStatus.FALSE, Reason.DATASET_BROKEN)
     assert status.phase == "Failed"
     assert world.created == []
+
+
+async def test_a_refused_model_is_not_the_datasets_fault(start: Start, world: World) -> None:
+    world.checks, world.about = [Reason.ACCESS_DENIED], Input.MODEL
+
+    status = await (await start(BUILT_IN)).result()
+
+    ready = status.condition(ConditionType.DATASET_READY)
+    assert ready
+    assert (ready.status, ready.reason) == (ConditionStatus.UNKNOWN, Reason.NOT_CHECKED)
+    assert (status.phase, status.reason) == ("Failed", Reason.ACCESS_DENIED)
+
+
+async def test_a_dataset_that_was_not_read_is_not_said_to_be_checked(start: Start, world: World) -> None:
+    world.checks = [InputsChecked(message="in the image", reason=Reason.NOT_CHECKED)]
+
+    status = await (await start(BUILT_IN)).result()
+
+    ready = status.condition(ConditionType.DATASET_READY)
+    assert ready
+    assert (ready.status, ready.reason, ready.message) == (ConditionStatus.TRUE, Reason.NOT_CHECKED, "in the image")
+
+
+async def test_a_store_that_is_away_with_the_result_is_waited_for_and_told_of_once(start: Start, world: World) -> None:
+    world.results = [*[STORE_AWAY] * 9, *world.results]
+
+    status = await (await start(BUILT_IN)).result()
+
+    assert status.phase == "Succeeded"
+    (told,) = [each for each in world.published if each.status.reason == Reason.STORE_UNAVAILABLE]
+    assert [note.reason for note in told.notes] == [Reason.STORE_UNAVAILABLE]
+    reconciling = told.status.condition(ConditionType.RECONCILING)
+    assert reconciling
+    assert (reconciling.status, reconciling.reason) == (ConditionStatus.TRUE, Reason.STORE_UNAVAILABLE)
 
 
 async def test_a_refused_job_is_tried_again_and_told_of(start: Start, world: World) -> None:

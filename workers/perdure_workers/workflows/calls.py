@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any, Final
@@ -23,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
         CollectResult,
         CommandAttempt,
         CreateJob,
+        Input,
         InputsChecked,
         Monitor,
         PublishStatus,
@@ -30,6 +32,8 @@ with workflow.unsafe.imports_passed_through():
 
 FOR_EVER: Final = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
 """What must happen happens when the cluster is back, however long that takes."""
+BUT_FOR_THE_STORE: Final = dataclasses.replace(FOR_EVER, non_retryable_error_types=[str(Reason.STORE_UNAVAILABLE)])
+"""The same, but that the store is away comes back at once, to be told."""
 
 SHORT: Final = timedelta(seconds=45)
 HEARTBEAT: Final = timedelta(seconds=60)
@@ -39,10 +43,12 @@ AGES: Final = timedelta(days=3650)
 class Refused(Exception):
     """The job cannot go on; told as a sentence."""
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    def __init__(self, reason: Reason, message: str, about: Input = Input.DATASET) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
+        self.about = about
+        """Where it is about an input."""
 
 
 async def check_inputs(request: CheckInputs) -> InputsChecked:
@@ -113,19 +119,22 @@ async def command_attempt(request: CommandAttempt) -> bool:
     return told
 
 
-async def collect_result(request: CollectResult) -> Collected:
+async def collect_result(request: CollectResult, *, retry_policy: RetryPolicy = FOR_EVER) -> Collected:
     """Reads what a completed attempt made.
 
     Raises:
-        Refused: it made nothing, or something broken.
+        Refused: it made nothing, or something broken; or, with BUT_FOR_THE_STORE, it cannot be read now.
     """
-    collected: Collected = await workflow.execute_activity(
-        ActivityName.COLLECT_RESULT,
-        request,
-        result_type=Collected,
-        start_to_close_timeout=timedelta(minutes=5),
-        retry_policy=FOR_EVER,
-    )
+    try:
+        collected: Collected = await workflow.execute_activity(
+            ActivityName.COLLECT_RESULT,
+            request,
+            result_type=Collected,
+            start_to_close_timeout=timedelta(minutes=5),
+            retry_policy=retry_policy,
+        )
+    except FailureError as error:
+        raise _as_refused(error) from error
     if collected.problem:
         raise Refused(Reason.PROTOCOL_ERROR, collected.problem)
     return collected
@@ -182,5 +191,6 @@ def _as_refused(error: FailureError) -> Refused:
     """
     told = error.cause if isinstance(error, ActivityError) else error
     if isinstance(told, ApplicationError) and told.type in set(Reason):
-        return Refused(Reason(told.type), told.message)
+        about = Input(told.details[0]) if told.details else Input.DATASET
+        return Refused(Reason(told.type), told.message, about)
     raise error

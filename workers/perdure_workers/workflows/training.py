@@ -166,14 +166,14 @@ class TrainingWorkflow:
                 checked = await calls.check_inputs(CheckInputs(job=self._job, spec=self._spec))
             except Refused as refused:
                 if refused.reason is not Reason.STORE_UNAVAILABLE:
-                    self._story.input_refused(refused.reason, refused.message, workflow.now())
+                    self._story.input_refused(refused.reason, refused.message, workflow.now(), refused.about)
                     raise
                 self._story.checking(workflow.now(), problem=refused.message)
                 await self._publish(_warning(refused.reason, refused.message))
                 await asyncio.sleep(pause)
                 pause = min(longest, pause * 2)
             else:
-                self._story.checked(Reason.DATASET_CHECKED, checked.message, workflow.now())
+                self._story.checked(checked.reason, checked.message, workflow.now())
                 return
 
     # Attempts
@@ -262,7 +262,16 @@ class TrainingWorkflow:
     async def _collect(self, number: int) -> Collected:
         if not self._spec.output:
             return Collected()
-        return await calls.collect_result(CollectResult(job=self._job, spec=self._spec, attempt=number))
+        request = CollectResult(job=self._job, spec=self._spec, attempt=number)
+        try:
+            return await calls.collect_result(request, retry_policy=calls.BUT_FOR_THE_STORE)
+        except Refused as refused:
+            if refused.reason is not Reason.STORE_UNAVAILABLE:
+                raise
+            self._story.collecting(refused.message, workflow.now())
+            await self._publish(_warning(refused.reason, self._story.status.message or refused.message))
+        # Told once is enough, and what the server tries again by itself makes no history longer.
+        return await calls.collect_result(request)
 
     def _cut_long_history(self) -> None:
         if workflow.info().is_continue_as_new_suggested():
