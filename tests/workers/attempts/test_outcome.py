@@ -60,6 +60,11 @@ def test_an_exit_code_that_the_user_lists_is_permanent() -> None:
     assert classify(pod("log-as-message"), {3}).reason is Reason.PERMANENT_ERROR
 
 
+@pytest.mark.parametrize("exit_code", [1, 75, 76, 79, 80, 81, 143])
+def test_what_the_user_lists_counts_more_than_what_the_contract_says(exit_code: int) -> None:
+    assert classify(with_end(pod("exit-1"), exit_code=exit_code), {exit_code}).reason is Reason.PERMANENT_ERROR
+
+
 @pytest.mark.parametrize(
     ("exit_code", "reason"),
     [

@@ -154,9 +154,11 @@ def _reason(
 def _by_exit_code(end: Termination, words: TerminationMessage, permanent: Collection[int]) -> tuple[Reason, str]:
     code = end.exit_code
     message = _message(end, words)
+    if code in permanent:
+        return Reason.PERMANENT_ERROR, message
     if code in _NAMED:
         return _NAMED[code], message
-    if code in PERMANENT or code in permanent:
+    if code in PERMANENT:
         return Reason.PERMANENT_ERROR, message
     if code == _TERMINATED:
         return Reason.DISRUPTED, _sentence("the container was told to stop", words.message)
