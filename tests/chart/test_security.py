@@ -9,16 +9,15 @@ from tests.chart.rendered import LEAST, Chart, Document, Values, pod_templates
 OPERATOR = {
     ("perdure.dev", "trainingjobs"): {"get", "list", "watch", "patch", "delete"},
     ("perdure.dev", "trainingjobs/status"): {"get", "patch"},
-    ("perdure.dev", "trainingjobs/finalizers"): {"update"},
-    ("", "events"): {"create", "patch"},
+    ("", "events"): {"create"},
 }
 WORKER = {
-    ("perdure.dev", "trainingjobs"): {"get", "list", "watch"},
+    ("perdure.dev", "trainingjobs"): {"get"},
     ("perdure.dev", "trainingjobs/status"): {"get", "patch"},
     ("batch", "jobs"): {"get", "list", "watch", "create", "delete", "patch"},
     ("", "pods"): {"get", "list", "watch"},
-    ("", "services"): {"get", "list", "watch", "create", "delete"},
-    ("", "events"): {"create", "patch", "list"},
+    ("", "services"): {"get", "create", "delete"},
+    ("", "events"): {"create", "list"},
 }
 TOKEN_REVIEWER = {("authentication.k8s.io", "tokenreviews"): {"create"}}
 VIEW = {
@@ -70,7 +69,7 @@ def test_the_only_right_to_a_secret_is_the_operators_to_the_receivers(chart: Cha
                 "apiGroups": [""],
                 "resources": ["secrets"],
                 "resourceNames": ["perdure-progress-tls"],
-                "verbs": ["get", "patch", "update"],
+                "verbs": ["get", "patch"],
             }
         ]
     }
