@@ -109,19 +109,25 @@ def _asked(spec: dict[str, Any]) -> Iterator[str]:
         yield f"Run a trainer of your own: {command}, in {image}."
     else:
         yield from _asked_of_built_in(spec)
-    resources = spec.get("resources") or {}
-    gpus = resources.get("gpusPerNode", 0)
+    yield from _asked_of_nodes(spec.get("resources") or {})
+    if (spec.get("retry") or {}).get("maxAttempts"):
+        yield f"Give up after {phrases.counted(spec['retry']['maxAttempts'], 'failed attempt')}."
+    if spec.get("ttlSecondsAfterFinished") is not None:
+        yield f"Delete this object {phrases.duration(spec['ttlSecondsAfterFinished'])} after it finished."
+
+
+def _asked_of_nodes(resources: dict[str, Any]) -> Iterator[str]:
+    nodes, gpus = resources.get("nodes", 1), resources.get("gpusPerNode", 0)
     needs = [
         phrases.counted(gpus, "GPU") if gpus else None,
         f"{resources['cpu']} CPU" if resources.get("cpu") else None,
         f"{resources['memory']} memory" if resources.get("memory") else None,
     ]
-    if any(needs):
-        yield f"With {', '.join(need for need in needs if need)}."
-    if (spec.get("retry") or {}).get("maxAttempts"):
-        yield f"Give up after {phrases.counted(spec['retry']['maxAttempts'], 'failed attempt')}."
-    if spec.get("ttlSecondsAfterFinished") is not None:
-        yield f"Delete this object {phrases.duration(spec['ttlSecondsAfterFinished'])} after it finished."
+    each = ", ".join(need for need in needs if need)
+    if nodes > 1:
+        yield f"On {nodes} nodes, with {each} on each." if each else f"On {nodes} nodes."
+    elif each:
+        yield f"With {each}."
 
 
 def _asked_of_built_in(spec: dict[str, Any]) -> Iterator[str]:

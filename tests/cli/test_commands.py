@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +14,8 @@ import pytest
 import yaml
 
 from perdure_api import names
+from perdure_devcluster.binaries import build_binaries
+from perdure_devcluster.paths import paths_from_environment
 from tests.cli import documents
 
 if TYPE_CHECKING:
@@ -130,6 +135,24 @@ def test_describe_tells_the_story_with_its_events(cli: Cli, namespace: Namespace
     assert status == 0
     assert f"{namespace.name}/smol: Running" in lines[0]
     assert [line for line in lines if "OutOfMemory  too much" in line]
+
+
+def test_kubectl_finds_it_as_a_plugin(api_server: ApiServer, namespace: Namespace) -> None:
+    namespace.job("one")
+    kubectl = build_binaries(paths_from_environment(os.environ).cache).path("kubectl")
+    installed = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(api_server.kubeconfig),
+        "PATH": f"{installed}{os.pathsep}{os.environ['PATH']}",
+    }
+
+    answer = subprocess.run(
+        [kubectl, "perdure", "list", "-n", namespace.name], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert [line.split()[:2] for line in answer.stdout.splitlines()] == [["NAME", "PHASE"], ["one", "Pending"]]
 
 
 def test_version_says_both_versions(cli: Cli) -> None:

@@ -121,10 +121,19 @@ What you can do
             documents.document(documents.RUNNING, spec={**documents.OWN_SPEC, "suspend": True}),
             "  perdure resume -n ml smol",
         ),
+        (
+            documents.document(spec={**documents.OWN_SPEC, "resources": {"nodes": 2, "gpusPerNode": 1, "cpu": "4"}}),
+            "  On 2 nodes, with 1 GPU, 4 CPU on each.",
+        ),
+        (documents.document(spec={**documents.OWN_SPEC, "resources": {"nodes": 2}}), "  On 2 nodes."),
+        (
+            documents.document(documents.COLLECTING),
+            "  Running · attempt 1 · training is done; its result is waited for: s3://work is away.",
+        ),
     ],
     ids=[
         "dataset refused", "failed", "advice", "retrying", "waiting", "deleting", "many attempts", "epochs", "ttl",
-        "suspended",
+        "suspended", "nodes with GPUs", "nodes", "collecting",
     ],
 )  # fmt: skip
 def test_the_story_says(document: dict[str, Any], line: str) -> None:
