@@ -40,6 +40,7 @@ STORE = "s3://perdure"
 DEVCLUSTER = ROOT / "devcluster" / "devcluster"
 EXIT_INTERRUPTED = 130
 PROMPT = "Psa24:1 The earth"
+TEXT_PACKAGE = "bible-kjv"
 
 
 class Stopwatch:
@@ -136,7 +137,8 @@ def _introduce(namespace: str, *, own_cluster: bool) -> None:
     context = output(["kubectl", "config", "current-context"]).strip()
     print(
         f"It uses the current kubeconfig context, {context}: namespace {namespace} for the TrainingJob and, where\n"
-        f"Perdure is not there yet, {SYSTEM_NAMESPACE} for Perdure. Model and text are kept in {CACHE}."
+        f"Perdure is not there yet, {SYSTEM_NAMESPACE} for Perdure. Model and text are kept in {CACHE}.\n"
+        f"Where the text is missing on this machine, it installs the Debian package {TEXT_PACKAGE} (apt-get, as root)."
     )
 
 
@@ -157,7 +159,7 @@ def _prepare_data() -> Path:
         return folder
     bible = shutil.which("bible") or "/usr/bin/bible"
     if not Path(bible).exists():
-        run(["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "bible-kjv"], quiet=True)
+        run(["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", TEXT_PACKAGE], quiet=True)
     lock = str(ROOT / "locks" / "demo.txt")
     download = ["-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "-r", lock, "-d", str(folder)]
     run([sys.executable, *download], quiet=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 
+import demo
 import demo_cluster
 import pytest
 
@@ -42,6 +44,21 @@ def with_perdure(without_perdure: demo_cluster.Kubectl) -> demo_cluster.Kubectl:
 def test_without_perdure_and_without_a_registry_it_says_what_to_type(without_perdure: demo_cluster.Kubectl) -> None:
     with pytest.raises(demo_cluster.DemoError, match=r"CLUSTER=current REGISTRY=registry.example.com/ml make demo"):
         demo_cluster.install_unless_there(without_perdure, "")
+
+
+@pytest.mark.usefixtures("kubectl")
+def test_what_is_installed_on_this_machine_is_said_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], api_server: ApiServer
+) -> None:
+    binaries = build_binaries(paths_from_environment(os.environ).cache).path("kubectl").parent
+    monkeypatch.setenv("PATH", f"{binaries}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--cluster", "current"])
+
+    assert demo.main() == 1
+
+    said = capsys.readouterr()
+    assert "bible-kjv (apt-get, as root)" in said.out.partition("Perdure\033[0m")[0]
+    assert "CLUSTER=current REGISTRY=" in said.err
 
 
 def test_what_is_installed_pulls_from_the_registry(with_perdure: demo_cluster.Kubectl) -> None:
