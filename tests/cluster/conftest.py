@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,6 +94,24 @@ class Jobs:
 
     def finished(self, name: str, seconds: float | None = None) -> Document:
         return self.until(name, lambda job: condition(job, "Succeeded").get("status") in {"True", "False"}, seconds)
+
+    def warnings(self, name: str) -> list[str]:
+        """Reasons of the Warning Events about a job."""
+        uid = self.get(name)["metadata"]["uid"]
+        events = self.kubectl.items("events", "--field-selector", f"involvedObject.uid={uid}")
+        return [event["reason"] for event in events if event["type"] == "Warning"]
+
+    def describe(self, name: str) -> str:
+        """What `perdure describe` says of a job."""
+        told = subprocess.run(
+            [sys.executable, "-m", "perdure_cli", "describe", name, "-n", self.kubectl.namespace],
+            env={**os.environ, "KUBECONFIG": self.kubectl.kubeconfig},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert told.returncode == 0, told.stderr
+        return told.stdout
 
     def pods(self, name: str) -> list[Document]:
         return self.kubectl.items("pods", "-l", f"perdure.dev/trainingjob-uid={self.get(name)['metadata']['uid']}")

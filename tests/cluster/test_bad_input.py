@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from perdure_api.uri import parse_uri
+from perdure_cli.story import ADVICE
 from perdure_data.stores import Stores
 from tests.cluster.conftest import BUCKET, Document, Jobs, Kubectl, condition, wait_until
 
@@ -65,6 +66,9 @@ def built_in_cases(jobs: Jobs, inputs: Document, stores: Stores) -> dict[str, Do
     return {
         "missing-bucket": {**inputs, "dataset": {"uri": "s3://no-such-bucket/train.jsonl"}},
         "missing-key": {**inputs, "dataset": {"uri": f"{BUCKET}/no-such.jsonl"}},
+        "missing-model-bucket": {**inputs, "model": {"uri": "s3://no-such-bucket/model"}},
+        "missing-model": {**inputs, "model": {"uri": f"{BUCKET}/no-such-model"}},
+        "missing-output-bucket": {**inputs, "output": {"uri": "s3://no-such-bucket/out"}},
         "empty": with_data("empty", b""),
         "binary": with_data("binary", bytes(range(256)) * 40),
         "broken-line": with_data("broken-line", b"\n".join([good] * 6 + [b'{"text": "cut o'] + [good] * 3)),
@@ -96,18 +100,21 @@ def bad(jobs: Jobs, tiny_inputs: Document, stores: Stores) -> Jobs:
         ("no-such-command", "CannotStart", "/no/such/command"),
         ("no-such-image", "ImagePullFailed", "no-such"),
         ("too-many-gpus", "NoCapacity", "Insufficient nvidia.com/gpu"),
-        ("missing-bucket", "DatasetNotFound", "no-such-bucket"),
+        ("missing-bucket", "DatasetNotFound", "there is no bucket no-such-bucket"),
         ("missing-key", "DatasetNotFound", "no-such.jsonl"),
+        ("missing-model-bucket", "ModelNotFound", "there is no bucket no-such-bucket"),
+        ("missing-model", "ModelNotFound", "no-such-model: no files are there"),
+        ("missing-output-bucket", "OutputNotFound", "there is no bucket no-such-bucket"),
         ("empty", "DatasetEmpty", "empty.jsonl"),
         ("binary", "DatasetBroken", "binary.jsonl"),
         ("broken-line", "DatasetBroken", "line 7"),
         ("one-token", "DatasetBroken", "one-token.jsonl"),
         ("no-weights", "ModelBroken", "*.safetensors"),
         ("wrong-architecture", "ModelBroken", "ResNetForImageClassification"),
-        ("no-result", "ProtocolError", "result.json"),
+        ("no-result", "ProtocolError", "result.json; the trainer ended with 0 but wrote none"),
     ],
 )
-def test_it_is_told_on_the_object_in_a_condition_and_in_an_event(bad: Jobs, name: str, reason: str, says: str) -> None:
+def test_it_is_told_in_a_condition_an_event_and_the_story(bad: Jobs, name: str, reason: str, says: str) -> None:
     job = bad.finished(name)
 
     succeeded = condition(job, "Succeeded")
@@ -115,8 +122,15 @@ def test_it_is_told_on_the_object_in_a_condition_and_in_an_event(bad: Jobs, name
     assert says in succeeded["message"]
     assert condition(job, "Stalled")["status"] == "True"
     assert (job["status"]["phase"], job["status"]["reason"]) == ("Failed", reason)
-    events = bad.kubectl.items("events", "--field-selector", f"involvedObject.uid={job['metadata']['uid']}")
-    assert [event for event in events if event["reason"] == reason and event["type"] == "Warning"]
+    assert reason in bad.warnings(name)
+    tells(bad.describe(name), reason, says)
+
+
+def tells(story: str, reason: str, says: str) -> None:
+    """Asserts that the story of a failed job says why, and what a person can do."""
+    assert f"failed for good: {reason}" in story
+    assert says in story
+    assert ADVICE[reason] in story
 
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: str(len(name)))
@@ -143,20 +157,33 @@ def test_a_broken_result_of_the_built_in_trainer_is_a_protocol_error(
 ) -> None:
     jobs.create("broken-result", {**tiny_inputs, "trainer": {"image": jobs.base_image, "args": ["sleep", "6"]}})
     uid = jobs.get("broken-result")["metadata"]["uid"]
-    stores.put(parse_uri(f"{BUCKET}/out/runs/{uid}/attempts/1/result.json"), b"\x00 not json")
+    result = f"{BUCKET}/out/runs/{uid}/attempts/1/result.json"
+    stores.put(parse_uri(result), b"\x00 not json")
 
     job = jobs.finished("broken-result")
 
     assert job["status"]["reason"] == "ProtocolError"
-    assert "no result document" in job["status"]["message"]
+    assert job["status"]["message"].startswith(f"{result} is no result document: Invalid JSON")
 
 
 @pytest.mark.parametrize(
-    ("name", "credentials"),
-    [("wrong", {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing"}), ("none", {})],
+    ("name", "credentials", "says"),
+    [
+        (
+            "wrong",
+            {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing"},
+            "access denied, the store does not know the access key; correct the credentials",
+        ),
+        (
+            "none",
+            {},
+            "no credentials for s3:// were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        ),
+    ],
+    ids=["wrong", "none"],
 )
 def test_a_pod_with_wrong_or_no_credentials_says_so(
-    jobs: Jobs, system: Kubectl, tiny_inputs: Document, name: str, credentials: dict[str, str]
+    jobs: Jobs, system: Kubectl, tiny_inputs: Document, name: str, credentials: dict[str, str], says: str
 ) -> None:
     kubectl = Kubectl(system.kubeconfig, f"{jobs.kubectl.namespace}-{name}")
     kubectl("create", "namespace", kubectl.namespace)
@@ -172,8 +199,10 @@ def test_a_pod_with_wrong_or_no_credentials_says_so(
 
     job = there.finished("train")
 
-    assert job["status"]["phase"] == "Failed"
-    assert "credentials" in job["status"]["message"] or "access" in job["status"]["message"]
+    assert (job["status"]["phase"], job["status"]["reason"]) == ("Failed", "PermanentError")
+    assert says in job["status"]["message"]
+    assert "PermanentError" in there.warnings("train")
+    tells(there.describe("train"), "PermanentError", says)
     kubectl("delete", "namespace", kubectl.namespace, "--wait=false")
 
 
