@@ -14,7 +14,6 @@ CLUSTER ?= devcluster
 # What else the demo can be told: where its TrainingJob goes, and where a current context's cluster finds our images.
 NAMESPACE ?= perdure-demo
 REGISTRY ?=
-SOURCES := api control data operator workers trainer cli devcluster examples tests
 
 export PYTHONDONTWRITEBYTECODE := 1
 

@@ -164,10 +164,6 @@ class Cluster:
         """The created object."""
         return await self._document("POST", path, query=query, body=body)
 
-    async def replace(self, path: str, body: Document) -> Document:
-        """The replaced object; a resourceVersion in the body makes it conditional."""
-        return await self._document("PUT", path, body=body)
-
     async def patch(self, path: str, body: Document | list[Document], *, content_type: str) -> Document:
         """The patched object."""
         return await self._document("PATCH", path, body=body, content_type=content_type)
