@@ -88,6 +88,12 @@ def test_a_laptop_is_told_everything_by_a_file(tmp_path: Path) -> None:
     assert settings.attempt == 1
 
 
+def test_a_laptops_folder_may_be_called_anything(tmp_path: Path) -> None:
+    path = write(tmp_path, json.dumps({"metadata": {"name": "mine"}, "spec": SPEC}))
+    settings = from_file(path, tmp_path / "run #1, 50%20", {})
+    assert settings.attempt_uri.path == f"{tmp_path}/run #1, 50%20/runs/mine/attempts/1"
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
