@@ -172,6 +172,7 @@ class TrainingWorkflow:
                 await self._publish(_warning(refused.reason, refused.message))
                 await asyncio.sleep(pause)
                 pause = min(longest, pause * 2)
+                self._cut_long_history()
             else:
                 self._story.checked(checked.reason, checked.message, workflow.now())
                 return
