@@ -19,7 +19,7 @@ from perdure_trainer.checkpoints.repository import Repository
 from perdure_trainer.checkpoints.writer import CheckpointWriter
 from perdure_trainer.data.order import Order
 from perdure_trainer.failures import Diverged, Fenced, Stopped, TemporaryError
-from perdure_trainer.loop import StepReport, Training, Wishes
+from perdure_trainer.loop import LAST_SAVE_SECONDS, StepReport, Training, Wishes
 from perdure_trainer.state import Position, Snapshot
 from perdure_trainer.stopping import StopSignal
 from tests.trainer.checkpoints.test_repository import settings
@@ -68,6 +68,7 @@ class Bench:
     saves_are_awaited: bool = True
     """Which saves are done by when must not depend on the machine."""
     now: float = 0.0
+    writer_kind: type[CheckpointWriter] = CheckpointWriter
 
     def run(self, resume_from: Snapshot | None = None) -> Position:
         optimizer = torch.optim.AdamW([parameter for _, parameter in state.trainable(self.model.module)], fused=True)
@@ -76,7 +77,7 @@ class Bench:
         if resume_from:
             state.put_back(resume_from, self.model.module, optimizer)
             position = resume_from.position
-        self.writer = CheckpointWriter(MemoryRepository(self.shelf), position.step, clock=lambda: self.now)
+        self.writer = self.writer_kind(MemoryRepository(self.shelf), position.step, clock=lambda: self.now)
         training = Training(
             model=self.model,
             optimizer=optimizer,
@@ -257,6 +258,30 @@ def test_a_save_that_fails_never_stops_training_and_is_soon_tried_again() -> Non
     assert bench.saved_steps[-1] == 20
 
 
+@pytest.mark.parametrize(
+    ("checkpoint", "commanded_at"),
+    [
+        pytest.param(CheckpointSpec(every_steps=10**6, every_seconds=30), None, id="time"),
+        pytest.param(CheckpointSpec(every_steps=10**6), 7, id="command"),
+    ],
+)
+def test_a_save_that_failed_is_owed_whatever_asked_for_it(checkpoint: CheckpointSpec, commanded_at: int | None) -> None:
+    bench = Bench(spec=TrainingSpec(max_steps=100, batch_size=4), checkpoint=checkpoint)
+    failed_at: list[int] = []
+
+    def fail_once() -> None:
+        if not failed_at:
+            failed_at.append(len(bench.reports))
+            raise Unavailable("the store is away")
+
+    def ask(report: StepReport) -> None:
+        bench.wishes.checkpoint |= report.position.step == commanded_at
+
+    bench.shelf.on_save, bench.after_step = fail_once, ask
+    bench.run()
+    assert bench.saved_steps[0] - failed_at[0] in {2, 3, 4}, "RETRY_SECONDS are less than two steps of this clock"
+
+
 def test_after_max_failures_in_a_row_the_attempt_is_given_up() -> None:
     bench = Bench(spec=TrainingSpec(max_steps=1000), checkpoint=CheckpointSpec(every_steps=5, max_failures=3))
 
@@ -296,6 +321,37 @@ def test_a_slow_save_does_not_hold_up_training() -> None:
     bench.after_step = release
     assert bench.run().step == 20
     assert bench.saved_steps == [5, 20]
+
+
+def test_the_save_under_way_and_the_last_one_share_one_limit() -> None:
+    """The kubelet grants 30 s for both."""
+    bench, took = Bench(saves_are_awaited=False), LAST_SAVE_SECONDS - 5
+    waited_for = Event()
+    waits: list[float] = []
+
+    class Watched(CheckpointWriter):
+        def collect(self, timeout_seconds: float | None = 0) -> bool:
+            if timeout_seconds:
+                waits.append(timeout_seconds)
+                waited_for.set()
+            return super().collect(timeout_seconds)
+
+    def save_slowly() -> None:
+        if not bench.shelf.saved:
+            assert waited_for.wait(30)
+            bench.now += took
+
+    def stop(report: StepReport) -> None:
+        if report.position.step == 8:
+            bench.stop.request("enough")
+
+    bench.writer_kind, bench.shelf.on_save, bench.after_step = Watched, save_slowly, stop
+    with pytest.raises(Stopped, match="enough"):
+        bench.run()
+    assert bench.saved_steps == [5, 8]
+    first, last = waits
+    assert last <= first - took
+    assert first <= LAST_SAVE_SECONDS
 
 
 def test_a_fenced_attempt_ends_at_its_next_save() -> None:

@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 LAST_SAVE_SECONDS: Final = 20.0
-"""What the last save may take after SIGTERM: the kubelet kills 30 s after it, and a micro-step came before."""
+"""What the last save may take after SIGTERM, with the one that was under way: the kubelet kills 30 s after it, and a
+micro-step came before."""
 PEER_LOST_SAVE_SECONDS: Final = 8.0
-"""What the last save may take when another rank is lost: all are to end within 30 s of it."""
+"""What both may take when another rank is lost: all are to end within 30 s of it."""
 _STEPS_AHEAD: Final = 2
 """Steps whose batches are made while others are computed."""
 LAST_SAVE_TRIES: Final = 3
@@ -123,9 +124,9 @@ class Training:
             self.writer.collect()
             self._refuse_if_nothing_can_be_saved()
             if self._save_is_due(position.step, self.clock() - saved_at):
+                self.wishes.checkpoint = False  # before the snapshot: a wish of this moment is for the next one
                 self._submit(position)
                 saved_at = self.clock()
-                self.wishes.checkpoint = False
             begun = self.clock()
         return position
 
@@ -191,9 +192,10 @@ class Training:
             )
 
     def _save_is_due(self, step: int, seconds: float) -> bool:
+        """Whether to save now; whatever a save was asked for by, one that failed is owed until another is committed."""
         every_steps, every_seconds = self.checkpoint.every_steps, self.checkpoint.every_seconds
         due = step - self.writer.step >= every_steps or (every_seconds is not None and seconds >= every_seconds)
-        return (due or self.wishes.checkpoint) and self.writer.ready
+        return (due or self.wishes.checkpoint or self.writer.failures > 0) and self.writer.ready
 
     def _submit(self, position: Position) -> None:
         if self.ranks.place.leads:
@@ -202,11 +204,15 @@ class Training:
     def _save_last(self, position: Position, timeout_seconds: float | None) -> None:
         if not self.ranks.place.leads:
             return
-        deadline = math.inf if timeout_seconds is None else self.clock() + timeout_seconds
-        while self.writer.collect(timeout_seconds) and self.writer.step < position.step:
-            if self.clock() > deadline or self.writer.failures >= LAST_SAVE_TRIES:
+        deadline = None if timeout_seconds is None else self.clock() + timeout_seconds
+        while self.writer.collect(self._until(deadline)) and self.writer.step < position.step:
+            if self._until(deadline) == 0 or self.writer.failures >= LAST_SAVE_TRIES:
                 return
             self._submit(position)
+
+    def _until(self, deadline: float | None) -> float | None:
+        """Seconds that are left, never below 0; None without a deadline."""
+        return None if deadline is None else max(0.0, deadline - self.clock())
 
 
 def _after(position: Position, samples: int, labels: int, loss: float, seconds: float) -> Position:
