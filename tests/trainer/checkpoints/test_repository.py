@@ -234,6 +234,69 @@ def test_a_listing_that_does_not_know_the_newest_manifest_costs_nothing(run_uri:
     assert len(Stores().list_objects(run_uri)) == 2 * (len(FILES) + 1) + 1
 
 
+class OldListings(Stores):
+    """No listing knows of anything."""
+
+    def list_objects(self, folder: StoreUri) -> list[ObjectInfo]:
+        return []
+
+    def children(self, folder: StoreUri) -> tuple[list[ObjectInfo], list[StoreUri]]:
+        return [], []
+
+
+def test_the_newest_checkpoint_is_found_though_no_listing_knows_it(run_uri: StoreUri) -> None:
+    """Also behind an attempt that saved nothing."""
+    for step in (5, 6):
+        repository(Stores(), run_uri, attempt=1).save(snapshot(step))
+    repository(Stores(), run_uri, attempt=2).claim()
+    assert loaded_step(repository(OldListings(), run_uri, attempt=3).load_newest()) == 6
+
+
+def test_what_a_listing_knows_and_what_the_head_names_is_looked_at_once(run_uri: StoreUri) -> None:
+    """A broken one would be told of twice."""
+    repository(Stores(), run_uri).save(snapshot(1))
+    Stores().delete(newest_file(Stores(), run_uri, "state.json"))
+    broken: list[Committed] = []
+    assert repository(Stores(), run_uri, attempt=2).load_newest(lambda each, _: broken.append(each)) is None
+    assert [each.step for each in broken] == [1]
+
+
+NOWHERE = "step-00000009-aaaaaaaa"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(None, id="missing"),
+        pytest.param("", id="empty"),
+        pytest.param('{"uri": 7}', id="nonsense"),
+        pytest.param('{"uri": "file:///nowhere", "step": 9}', id="to no checkpoint"),
+        pytest.param(f'{{"uri": "s3://other/run/attempts/1/checkpoints/{NOWHERE}", "step": 9}}', id="out of the run"),
+        pytest.param(f'{{"uri": "{{own}}/{NOWHERE}", "step": 9}}', id="to one that was deleted"),
+        pytest.param('{"uri": "{own}/..", "step": 9}', id="upwards"),
+    ],
+)
+def test_a_head_that_leads_nowhere_is_as_good_as_none(stores: Stores, run_uri: StoreUri, head: str | None) -> None:
+    repository(stores, run_uri).save(snapshot(5))
+    own = run_uri.child("attempts/1/checkpoints")
+    if head is None:
+        stores.delete(own.child("latest.json"))
+    else:
+        stores.put(own.child("latest.json"), head.replace("{own}", str(own)).encode())
+    broken: list[Committed] = []
+    found = repository(stores, run_uri, attempt=2).load_newest(lambda each, _: broken.append(each))
+    assert (loaded_step(found), broken) == (5, [])
+
+
+def test_an_attempt_ends_when_the_next_has_begun_though_no_listing_knows_it(run_uri: StoreUri) -> None:
+    old = repository(OldListings(), run_uri, attempt=1)
+    old.claim()
+    repository(Stores(), run_uri, attempt=2).claim()
+    with pytest.raises(Fenced, match="attempt 2 has taken over"):
+        old.save(snapshot(1))
+    assert steps(Stores(), run_uri) == []
+
+
 def test_an_attempt_hears_how_the_one_before_began(stores: Stores, run_uri: StoreUri) -> None:
     kills = MemoryKills(group="here", count=3)
     assert repository(stores, run_uri, attempt=1).claim(kills) is None

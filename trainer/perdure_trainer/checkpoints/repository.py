@@ -5,7 +5,9 @@
     <run>/attempts/<n>/checkpoints/latest.json
 
 The manifest is written last, and only if it is not there: it is the commit. Each writer has folders of its own, so
-that two of them can never mix their files. Loading trusts nothing: every byte is hashed first.
+that two of them can never mix their files. Loading trusts nothing: every byte is hashed first. A listing may be older
+than what it lists, reading is not: so the newest checkpoint is looked for by the head pointers (`latest.json`) too, and
+a newer attempt by its first trace.
 """
 
 from __future__ import annotations
@@ -149,7 +151,9 @@ class Repository:
 
     def refuse_if_fenced(self) -> None:
         """Raises Fenced when a newer attempt has left any trace in the run's folder."""
-        newest = newest_attempt(self.stores, self.settings.run_uri)
+        newest, following = newest_attempt(self.stores, self.settings.run_uri), self.settings.attempt + 1
+        if newest < following and self._is_there(self._started(following)):
+            newest = following
         if newest > self.settings.attempt:
             raise Fenced(f"attempt {newest} has taken over; attempt {self.settings.attempt} ends without a trace")
 
@@ -165,8 +169,8 @@ class Repository:
             ConfigError: it is whole, but of another model, dataset or recipe.
             Unavailable: the store is away; try again later.
         """
-        objects = self.stores.list_objects(self.settings.run_uri.child("attempts"))
-        for each in committed(info.uri for info in objects):
+        listed = {info.uri for info in self.stores.list_objects(self.settings.run_uri.child("attempts"))}
+        for each in committed(listed | self._by_head()):
             if each.attempt > self.settings.attempt:
                 continue
             try:
@@ -192,13 +196,37 @@ class Repository:
     def _started(self, attempt: int) -> StoreUri:
         return self.settings.run_uri.child("attempts", str(attempt), "started.json")
 
+    def _by_head(self) -> set[StoreUri]:
+        """The manifest that the newest head pointer leads to, where one leads anywhere.
+
+        Those of still earlier attempts have nothing to add: each attempt went on from the newest that it found.
+        """
+        for attempt in range(self.settings.attempt, 0, -1):
+            manifest = self._head(attempt)
+            # Of an earlier attempt's checkpoints a later one may have deleted all.
+            if manifest and committed([manifest]) and self._is_there(manifest):
+                return {manifest}
+        return set()
+
+    def _head(self, attempt: int) -> StoreUri | None:
+        """The manifest that an attempt's head pointer names: always one of its own, whatever stands there."""
+        own = self.settings.run_uri.child("attempts", str(attempt), "checkpoints")
+        try:
+            content = self.stores.read(own.child(_LATEST_NAME), limit_bytes=MANIFEST_LIMIT_BYTES)
+            name = CheckpointRef.model_validate_json(content).uri.rpartition("/")[2]
+        except (NotFound, TooLarge, ValidationError):
+            return None
+        return own.child(name, MANIFEST_NAME)
+
     def _torn(self, paths: Sequence[StoreUri]) -> set[StoreUri]:
         """What is torn for sure: a listing may be older than the newest manifest, which then is there all the same."""
-        return {folder for folder in torn(paths, self.settings.attempt) if not self._is_committed(folder)}
+        return {
+            folder for folder in torn(paths, self.settings.attempt) if not self._is_there(folder.child(MANIFEST_NAME))
+        }
 
-    def _is_committed(self, folder: StoreUri) -> bool:
+    def _is_there(self, uri: StoreUri) -> bool:
         try:
-            self.stores.head(folder.child(MANIFEST_NAME))
+            self.stores.head(uri)
         except NotFound:
             return False
         return True
