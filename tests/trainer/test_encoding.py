@@ -64,7 +64,7 @@ def byte_tokenizer(template: str | None = None, *, begins: bool = False, dummy_p
 
 def talk(*turns: str) -> Conversation:
     names = {"S": "system", "U": "user", "A": "assistant"}
-    return Conversation(tuple(Message(names[turn[0]], turn[1:]) for turn in turns))
+    return Conversation(tuple(Message(names[turn[0]], turn[1:]) for turn in turns), where=f"line {len(turns)}")
 
 
 def read(documents: Documents, tokenizer: Any) -> list[str]:
@@ -139,9 +139,14 @@ def test_nothing_is_read_behind_the_last_answer(tmp_path: Path, template: str) -
     ("template", "sentence"),
     [
         pytest.param(None, "has no chat template; expected chat_template.jinja", id="none"),
-        pytest.param(FORGETS, r"turn 2 of a conversation of 4 otherwise.*put \{% generation %\}", id="forgets"),
         pytest.param(
-            REFUSES, r"refuses a conversation \(roles must alternate\); its turns are user, assi", id="refuses"
+            FORGETS, r"^line 4: .* turn 2 of a conversation of 4 otherwise.*put \{% generation %\}", id="forgets"
+        ),
+        pytest.param(
+            REFUSES, r"^line 4: .*refuses a conversation \(roles must alternate\); its turns are user, a", id="refuses"
+        ),
+        pytest.param(
+            f"{MARKED}{REFUSES}", r"^line 4: .*refuses a conversation \(roles must alt", id="refuses, with marks"
         ),
     ],
 )

@@ -73,14 +73,15 @@ class RecordParser:
         needed = self.needed(where, fields)
         match self._kind:
             case RecordFields.MESSAGES:
-                return Conversation(_messages(where, fields["messages"]))
+                return Conversation(_messages(where, fields["messages"]), where=where)
             case RecordFields.COMPLETION:
                 return _completion(where, fields)
             case RecordFields.SPEECH:
                 return _utterance(where, fields, *needed)
             case RecordFields.TEXT | RecordFields.AUTO:
                 advice = " Set spec.dataset.textField to the field that holds the text"
-                return Passage(_string(f"{where}: field", fields, needed[0], advice), ends_document=True)
+                text = _string(f"{where}: field", fields, needed[0], advice)
+                return Passage(text, ends_document=True, where=where)
 
     def _missing(self, found: Collection[str]) -> str:
         kind = RecordFields.TEXT if self._kind is RecordFields.AUTO else self._kind
@@ -110,7 +111,7 @@ def _completion(where: str, fields: Mapping[str, Any]) -> Completion:
             f'{where}: field "completion" is empty; only completions are learnt, so each must say something. Fill it '
             "in or drop the record"
         )
-    return Completion(prompt, completion)
+    return Completion(prompt, completion, where=where)
 
 
 def _utterance(where: str, fields: Mapping[str, Any], audio_field: str, text_field: str) -> Utterance:

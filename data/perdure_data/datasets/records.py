@@ -6,12 +6,16 @@
     ├── Conversation    messages: what the assistant says is learnt
     └── Utterance       a recording and its transcript: the sound is learnt
 
-All records of a dataset are of one kind.
+All records of a dataset are of one kind. Each knows where it stands (file and line, or row): for messages.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
+
+SOMEWHERE: Final = "a record"
+"""Where a record stands that was read from no file."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class Passage:
     text: str
     ends_document: bool
     """Whether the document is over with it. A record is a whole document; a text file is one altogether."""
+    where: str = field(default=SOMEWHERE, kw_only=True, compare=False)
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Completion:
 
     prompt: str
     completion: str
+    where: str = field(default=SOMEWHERE, kw_only=True, compare=False)
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Conversation:
     """Messages in their order; in at least one of them the assistant says something."""
 
     messages: tuple[Message, ...]
+    where: str = field(default=SOMEWHERE, kw_only=True, compare=False)
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,6 @@ class Utterance:
     """A recording, and what is said in it, which is not white space only."""
 
     where: str
-    """File and line, or row: for messages."""
     audio: str
     """The recording as the record names it: a path relative to that file, or a store URI."""
     text: str

@@ -24,14 +24,14 @@ def text_passages(extract: Extract) -> Iterator[Passage]:
     Raises:
         DatasetBroken: with URI and line (or byte, where lines were not counted from the start).
     """
-    decoder = _Decoder(extract)
+    decoder, where = _Decoder(extract), f"dataset {extract.uri}"
     text = ""
     for chunk in extract.chunks:
         *whole, text = _cut(text + decoder.decoded(chunk))
-        yield from (Passage(piece, ends_document=False) for piece in whole)
+        yield from (Passage(piece, ends_document=False, where=where) for piece in whole)
     decoder.refuse_cut_character()
     if text:
-        yield Passage(text, ends_document=True)
+        yield Passage(text, ends_document=True, where=where)
 
 
 class _Decoder:

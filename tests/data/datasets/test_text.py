@@ -46,6 +46,12 @@ def test_long_plain_text_comes_in_passages_that_end_with_a_line() -> None:
     assert [passage.ends_document for passage in found] == [False] * (len(found) - 1) + [True]
 
 
+def test_each_passage_knows_its_file() -> None:
+    found = read(b"word " * PASSAGE_CHARACTERS, 99_999)
+    assert len(found) > 2
+    assert {passage.where for passage in found} == {"dataset s3://b/train.txt"}
+
+
 def test_text_without_a_single_space_is_cut_all_the_same() -> None:
     text = "ä" * (3 * PASSAGE_CHARACTERS + 1)
     assert "".join(passage.text for passage in read(text.encode(), 9_999)) == text

@@ -331,8 +331,8 @@ def test_a_recording_that_is_longer_than_a_sequence_is_named(folder: Path, tmp_p
 
 
 def test_a_dataset_of_text_is_refused(model: Csm, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the dataset holds text, but the model is one of speech"):
-        model.prepare([Passage("a", ends_document=True)], tmp_path / "tokens")
+    with pytest.raises(DataError, match=r"^dataset d, line 1: text, but the model is one of speech"):
+        model.prepare([Passage("a", ends_document=True, where="dataset d, line 1")], tmp_path / "tokens")
 
 
 def test_one_recording_is_not_enough(model: Csm, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ class Csm(AdaptedModel):
             for record in records:
                 if not isinstance(record, Utterance):
                     raise DataError(
-                        "the dataset holds text, but the model is one of speech; expected records with "
+                        f"{record.where}: text, but the model is one of speech; expected a record with "
                         '"audio" and "text". Use another dataset, or another model'
                     )
                 writer.add(as_document(*self._encoded(record)))
