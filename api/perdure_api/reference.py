@@ -84,7 +84,8 @@ def pod_page() -> str:
                 f"it whenever you like. It lies in the attempt's folder where the output is a mounted volume "
                 f"(`file://`), else in `{Env.SCRATCH}` below `journal/`. Beside it, `tensorboard/` holds an event file "
                 "with loss, learning rate, gradient norm and tokens per second of at most 10,000 steps (some 2 MB), "
-                "and the held-out metrics before and after.\n"
+                "and the held-out metrics before and after. In an object store that folder stands in the attempt's as "
+                "soon as the attempt has ended, well or not, unless it was killed.\n"
             ),
             (
                 'The answer is JSON. With `{"command": "checkpoint", "id": "…", "reason": "…"}` in it somebody wants a '

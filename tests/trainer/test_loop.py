@@ -20,6 +20,7 @@ from perdure_trainer.checkpoints.writer import CheckpointWriter
 from perdure_trainer.data.order import Order
 from perdure_trainer.failures import Diverged, Fenced, Stopped, TemporaryError
 from perdure_trainer.loop import LAST_SAVE_SECONDS, StepReport, Training, Wishes
+from perdure_trainer.losses import Losses
 from perdure_trainer.state import Position, Snapshot
 from perdure_trainer.stopping import StopSignal
 from tests.trainer.checkpoints.test_repository import settings
@@ -89,6 +90,7 @@ class Bench:
             writer=self.writer,
             stop=self.stop,
             wishes=self.wishes,
+            losses=Losses(resume_from.losses if resume_from else ()),
             on_step=self._on_step,
             clock=self._clock,
         )
@@ -191,6 +193,8 @@ def test_a_stop_anywhere_and_a_resume_change_nothing(micro_batches: int, at: int
     resumed.run(stopped.shelf.saved[-1] if stopped.shelf.saved else None)
     assert weights(resumed) == weights(undisturbed)
     assert resumed.reports[-1].position.train_loss == undisturbed.reports[-1].position.train_loss
+    assert resumed.shelf.saved[-1].losses == undisturbed.shelf.saved[-1].losses
+    assert [point.step for point in undisturbed.shelf.saved[-1].losses] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_stop_saves_the_last_whole_step() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 
 import numpy as np
@@ -59,6 +60,30 @@ def test_only_what_is_trained_is_in_a_snapshot() -> None:
     assert snapshot.optimizer.keys() == {
         f"{name}|{what}" for name in snapshot.adapter for what in ("step", "exp_avg", "exp_avg_sq")
     }
+
+
+def test_a_checkpoint_of_a_trainer_that_kept_no_losses_is_read() -> None:
+    _, _, snapshot = taken()
+    files = files_of(snapshot)
+    kept = json.loads(files["state.json"])
+    del kept["losses"]
+    assert snapshot_of({**files, "state.json": json.dumps(kept).encode()}).losses == ()
+
+
+class Deaf(torch.nn.Parameter):
+    """Takes nothing in, without a word, as wrapping libraries have been seen to do."""
+
+    def copy_(self, *_: object, **__: object) -> Deaf:  # type: ignore[override] # whatever it is given
+        return self
+
+
+def test_a_tensor_that_did_not_arrive_in_the_model_ends_the_run() -> None:
+    _, _, snapshot = taken()
+    other = ToyModel()
+    last = other.module.get_submodule("2")
+    last.register_parameter("bias", Deaf(last.get_parameter("bias").detach()))
+    with pytest.raises(TrainerError, match=r"tensor 2\.bias in the model is not the checkpoint's after loading it"):
+        state.put_back(snapshot, other.module, optimizer_of(other))
 
 
 def test_a_snapshot_of_another_adapter_is_refused() -> None:

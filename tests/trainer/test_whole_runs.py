@@ -111,6 +111,28 @@ def test_what_people_look_at_is_beside_the_adapter(anywhere: Attempts, stores: S
     assert [info.size_bytes > 12 * 100 for info in events] == [True]
 
 
+def test_the_picture_of_a_resumed_run_is_that_of_an_undisturbed_one(attempts: Attempts, stores: Stores) -> None:
+    def picture(attempt: int) -> bytes:
+        return stores.read(
+            parse_uri(attempts.run_uri).child(f"attempts/{attempt}/adapter/loss.png"), limit_bytes=MEBIBYTE
+        )
+
+    assert attempts.run(at_step=10).exit_code == -9
+    ended = attempts.run()
+    assert ended.last_words.from_step == 9, ended.log
+    resumed = picture(2)
+    attempts.run_uri += "-undisturbed"
+    assert attempts.run().last_words.from_step == 0
+    assert picture(3) == resumed
+
+
+def test_a_run_that_fails_leaves_what_tensorboard_reads(anywhere: Attempts, stores: Stores) -> None:
+    ended = anywhere.start_with(process.Fault(raising_at_step=(5, "CUDA out of memory"))).end()
+    assert ended.exit_code == ExitCode.OUT_OF_MEMORY, ended.log
+    events, _ = stores.children(parse_uri(anywhere.run_uri).child("attempts", "1", "tensorboard"))
+    assert [info.size_bytes > 5 * 100 for info in events] == [True]
+
+
 def test_a_disk_without_room_for_pictures_costs_them_and_nothing_else(attempts: Attempts, undisturbed: bytes) -> None:
     attempt = Path(attempts.run_uri.removeprefix("file://")) / "attempts/1"
     attempt.mkdir(parents=True)

@@ -60,7 +60,7 @@ class Card:
     @property
     def _body(self) -> str:
         settings, result = self.settings, self.result
-        picture = f"![The training loss, step by step]({self.picture})\n\n" if self.picture else ""
+        picture = f"![The training loss]({self.picture})\n\n" if self.picture else ""
         lora = {name: value for name, value in settings.lora.to_wire().items() if value != []}
         return (
             f"# {settings.job_name}\n\n"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from perdure_trainer.checkpoints.writer import CheckpointWriter
     from perdure_trainer.data.order import Order
     from perdure_trainer.distributed import Ranks
+    from perdure_trainer.losses import Losses
     from perdure_trainer.models.contract import Batch, Samples, TrainableModel
     from perdure_trainer.stopping import StopSignal
 
@@ -78,6 +79,7 @@ class Training:
     writer: CheckpointWriter
     stop: StopSignal
     wishes: Wishes
+    losses: Losses
     on_step: Callable[[StepReport], None]
     clock: Callable[[], float] = time.monotonic
     ranks: Ranks = Alone()  # noqa: RUF009 - it holds nothing
@@ -120,6 +122,7 @@ class Training:
                 self._save_last(position, LAST_SAVE_SECONDS)
                 raise Stopped(self.stop.because)
             position = report.position
+            self.losses.add(position.step, report.loss)
             self.on_step(report)
             self.writer.collect()
             self._refuse_if_nothing_can_be_saved()
@@ -199,7 +202,7 @@ class Training:
 
     def _submit(self, position: Position) -> None:
         if self.ranks.place.leads:
-            self.writer.submit(state.take(self.model.module, self.optimizer, position))
+            self.writer.submit(state.take(self.model.module, self.optimizer, position, self.losses.points))
 
     def _save_last(self, position: Position, timeout_seconds: float | None) -> None:
         if not self.ranks.place.leads:

@@ -27,6 +27,7 @@ from perdure_trainer.evaluation import Evaluation, evaluate
 from perdure_trainer.failures import Diverged
 from perdure_trainer.journal.run_journal import RunJournal
 from perdure_trainer.loop import StepReport, Training, Wishes
+from perdure_trainer.losses import Losses
 from perdure_trainer.memory import killed_since, kills_here
 from perdure_trainer.model_files import fetch_model
 from perdure_trainer.models import kind_of
@@ -72,7 +73,8 @@ class Run:
         # Rank 0 speaks for all.
         tells = settings.progress if settings.place.leads else None
         self._reporter = ProgressReporter(tells, self._on_command) if tells else None
-        self._journal = RunJournal(settings) if settings.place.leads else None
+        self._journal = RunJournal(settings, stores) if settings.place.leads else None
+        self._losses = Losses()
         self._writer: CheckpointWriter | None = None
         self._from_step: int | None = None
         self._from_checkpoint: str | None = None
@@ -116,7 +118,7 @@ class Run:
         )
 
     def close(self) -> None:
-        """Sends and notes the last report, if that takes no time."""
+        """Sends and notes the last report, and leaves what was noted, if that takes no time."""
         if self._journal:
             self._journal.close(_LAST_REPORT_SECONDS)
         if self._reporter:
@@ -153,6 +155,7 @@ class Run:
             writer=self._writer,
             stop=self._stop,
             wishes=self._wishes,
+            losses=self._losses,
             on_step=self._on_step,
             ranks=ranks,
         )
@@ -183,6 +186,7 @@ class Run:
             return Position()
         checkpoint, snapshot = found
         self._from_checkpoint = str(checkpoint.folder)
+        self._losses = Losses(snapshot.losses)
         state.put_back(snapshot, model.module, optimizer)
         _log.info("training_resumed", uri=str(checkpoint.folder), step=checkpoint.step, attempt_of=checkpoint.attempt)
         return snapshot.position
@@ -236,7 +240,7 @@ class Run:
         with TemporaryDirectory(dir=settings.scratch) as folder:
             model.save_adapter(Path(folder), settings.model.uri)
             if self._journal:
-                self._journal.keepsakes(Path(folder), document, model.usage, stores)
+                self._journal.keepsakes(Path(folder), document, model.usage, self._losses.points)
             self._patience.call(lambda: upload_folder(stores, Path(folder), adapter_uri(settings)))
         self._patience.call(Repository(stores, settings, fingerprints).refuse_if_fenced)
         self._patience.call(lambda: write_result(stores, settings, document))

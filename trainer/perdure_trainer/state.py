@@ -12,6 +12,7 @@ import torch
 
 from perdure_api.model import TolerantModel
 from perdure_trainer.failures import TrainerError
+from perdure_trainer.losses import Point
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,6 +47,8 @@ class Snapshot:
     randomness: dict[str, Tensor]
     generators: dict[str, Any] = field(default_factory=dict)
     """Python's and NumPy's generators, as JSON."""
+    losses: tuple[Point, ...] = ()
+    """For people: how training went until then."""
 
     @property
     def finite(self) -> bool:
@@ -100,7 +103,9 @@ def trainable(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad)
 
 
-def take(module: nn.Module, optimizer: torch.optim.Optimizer, position: Position) -> Snapshot:
+def take(
+    module: nn.Module, optimizer: torch.optim.Optimizer, position: Position, losses: tuple[Point, ...] = ()
+) -> Snapshot:
     """A copy of the state in main memory. Runs on the training thread, so that it is of one moment."""
     randomness = Randomness.now()
     names: dict[Tensor, str] = {parameter: name for name, parameter in trainable(module)}
@@ -114,6 +119,7 @@ def take(module: nn.Module, optimizer: torch.optim.Optimizer, position: Position
         },
         randomness=randomness.tensors,
         generators=randomness.generators,
+        losses=losses,
     )
 
 

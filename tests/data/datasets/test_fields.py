@@ -55,9 +55,7 @@ def test_the_fields_of_the_first_record_decide(fields: dict[str, Any], record: R
     assert parse(fields, fields) == [record, record]
 
 
-@pytest.mark.parametrize(
-    "fields", [TEXT, PAIR, CHAT, {"audio": "a.wav", "text": "a"}], ids=lambda fields: " ".join(fields)
-)
+@pytest.mark.parametrize("fields", [TEXT, PAIR, CHAT, {"audio": "a.wav", "text": "a"}], ids=" ".join)
 def test_every_record_knows_where_it_stands(fields: dict[str, Any]) -> None:
     assert [record.where for record in parse(fields, fields)] == ["line 1", "line 2"]
 

@@ -72,6 +72,7 @@ def same(found: Snapshot, saved: Snapshot) -> bool:
     return (
         found.position == saved.position
         and found.generators == saved.generators
+        and found.losses == saved.losses
         and all(
             left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
             for left, right in (

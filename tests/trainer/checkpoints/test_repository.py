@@ -17,6 +17,7 @@ from perdure_trainer.checkpoints.manifest import MANIFEST_NAME
 from perdure_trainer.checkpoints.payload import FILES
 from perdure_trainer.checkpoints.repository import Committed, Repository, committed, expendable
 from perdure_trainer.failures import ConfigError, Fenced
+from perdure_trainer.losses import Point
 from perdure_trainer.memory import MemoryKills
 from perdure_trainer.settings import Settings
 from perdure_trainer.state import Position, Randomness, Snapshot
@@ -52,6 +53,7 @@ def snapshot(step: int) -> Snapshot:
         optimizer={"a|step": torch.tensor(float(step)), "a|exp_avg": torch.ones(3)},
         randomness=randomness.tensors,
         generators=randomness.generators,
+        losses=(Point(1, 2.5), Point(step, 0.1 + step)),
     )
 
 
@@ -71,6 +73,7 @@ def test_what_was_saved_is_loaded(stores: Stores, run_uri: StoreUri) -> None:
     checkpoint, loaded = found
     assert (str(checkpoint.folder), checkpoint.step, checkpoint.attempt) == (reference.uri, 5, 1)
     assert loaded.position == saved.position
+    assert loaded.losses == saved.losses
     assert loaded.generators == json.loads(json.dumps(saved.generators))
     for name in ("adapter", "optimizer", "randomness"):
         left, right = getattr(loaded, name), getattr(saved, name)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import pytest
 from PIL import Image
 
-from perdure_trainer.journal.curve import Curve, Point, drawn, ticks
-from perdure_trainer.journal.journal import Note
-from tests.trainer.journal.test_journal import note
+from perdure_trainer.journal.curve import drawn, ticks
+from perdure_trainer.losses import Point
 
 RUN = [Point(step, 1 + 3 * math.exp(-step / 50) + 0.1 * math.sin(step)) for step in range(1, 301)]
 
@@ -42,12 +41,6 @@ def test_every_run_can_be_drawn(points: Sequence[Point]) -> None:
     png = drawn(points, Point(0, 2.0), Point(1, 2.0))
     assert Image.open(io.BytesIO(png)).size == (960, 540)
     assert len(png) < 100_000
-
-
-def test_only_steps_of_training_are_points() -> None:
-    curve = Curve()
-    curve.add([note(1), Note(2, 100, 0.0, {"eval/eval_loss": 1.0}), note(3)])
-    assert curve.points == [Point(1, 1.0), Point(3, 1.0)]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import safetensors
 from pydantic import ValidationError
 from safetensors.torch import load, save
 
+from perdure_trainer.losses import Point
 from perdure_trainer.state import Position, Snapshot
 
 if TYPE_CHECKING:
@@ -27,7 +28,11 @@ class PayloadError(ValueError):
 
 def files_of(snapshot: Snapshot) -> dict[str, bytes]:
     """The content of each file."""
-    state = {"position": snapshot.position.to_wire(), "generators": snapshot.generators}
+    state = {
+        "position": snapshot.position.to_wire(),
+        "generators": snapshot.generators,
+        "losses": snapshot.losses,
+    }
     return {
         _ADAPTER: save(snapshot.adapter),
         _OPTIMIZER: save(snapshot.optimizer),
@@ -57,6 +62,7 @@ def snapshot_of(files: dict[str, bytes]) -> Snapshot:
             optimizer=load(files[_OPTIMIZER]),
             randomness=load(files[_RANDOMNESS]),
             generators=state["generators"],
+            losses=tuple(Point(*point) for point in state.get("losses", ())),  # earlier trainers kept none
         )
     except (ValueError, KeyError, TypeError, ValidationError, safetensors.SafetensorError) as error:
         raise PayloadError(f"unreadable content ({error})") from error

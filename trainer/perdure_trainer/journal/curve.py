@@ -5,14 +5,12 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+from perdure_trainer.losses import Point
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
-
-    from perdure_trainer.journal.journal import Note
-
-LOSS: Final = "train/loss"
 
 _SIZE: Final = (960, 540)
 _FINER: Final = 2
@@ -23,27 +21,6 @@ _SINGLE, _MEAN, _BASE, _ADAPTED = "#b9cdec", "#1f5fbf", "#888888", "#c8442b"
 _MEMORY: Final = 0.9
 """Weight of the past in the moving average."""
 _TICKS: Final = 6
-
-
-class Point(NamedTuple):
-    """A loss at a step."""
-
-    step: float
-    loss: float
-
-
-class Curve:
-    """Keeps the loss, so that it can be drawn at the end."""
-
-    def __init__(self) -> None:
-        self.points: list[Point] = []
-
-    def add(self, notes: Sequence[Note]) -> None:
-        """See Page."""
-        self.points += [Point(note.step, note.values[LOSS]) for note in notes if note.is_mark and LOSS in note.values]
-
-    def close(self) -> None:
-        """See Page."""
 
 
 def drawn(points: Sequence[Point], base: Point, adapted: Point) -> bytes:
