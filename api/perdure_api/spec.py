@@ -209,7 +209,7 @@ class TrainingSpec(ApiModel):
     )
     gradient_checkpointing: bool = Field(
         default=False,
-        description="Compute activations twice instead of keeping them: less memory, about a quarter slower.",
+        description="Compute activations twice instead of keeping them: less memory, a third more time.",
     )
     seed: int = Field(
         default=0,

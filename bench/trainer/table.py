@@ -10,6 +10,10 @@ from recipe import DOCUMENTS_PER_STEP, LENGTH, RATE, ROWS_PER_STEP, WARM_UP
 SHOWN = 4
 """Steps at either end whose mean training loss is shown."""
 CHECKPOINT_SECONDS = 30
+NOT_MEASURED = (
+    "Not measured: anything on a GPU, torch.compile, Liger's kernels, FlashAttention with lengths, bfloat16 on a CPU.\n"
+    "Held-out losses are of other documents in another order: near each other, not equal.\n"
+)
 
 
 def show(results: Results) -> None:
@@ -27,6 +31,7 @@ def show(results: Results) -> None:
         _print_steps(shown)
     if results.restart:
         _print_restart(results.restart)
+    print(NOT_MEASURED)
     for sentence in results.missing:
         print(f"! {sentence}")
     print(_summary({peer.name: peer for peer in shown}, results.restart))
