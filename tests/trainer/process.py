@@ -38,6 +38,8 @@ from tests.trainer.surroundings import Surroundings
 
 PRELOADED = ["tests.trainer.process", "perdure_trainer.run", "perdure_trainer.models.causal_lm"]
 END_SECONDS = 300
+_ENDLESS = 1e45
+"""A learning rate beyond float32."""
 
 
 NOWHERE_SPECIAL = Surroundings()
@@ -55,6 +57,10 @@ class Fault:
     """Not killed, but at this step (from 0) torch says that its GPU has no memory left, in these words."""
     patience_seconds: float | None = None
     """Not killed, but it waits no longer than that for a store."""
+    endless_at_step: int | None = None
+    """Not killed, but the update of this step (from 0) is larger than any number."""
+    missing_package: str | None = None
+    """Not killed, but this cannot be imported."""
     frozen_at_step: int | None = None
     """Here it does not die, but stands still, as on a machine that no longer answers."""
     hung_at_step: int | None = None
@@ -191,6 +197,8 @@ def _plant(fault: Fault, own_folder: Path) -> None:
     _wait_for_saves()
     if fault.patience_seconds is not None:
         vars(trainer_main)["Patience"] = partial(Patience, fault.patience_seconds)
+    if fault.missing_package is not None:
+        sys.modules[fault.missing_package] = None  # type: ignore[assignment] # Python's own sign for this
     _tell_the_test(own_folder)
 
 
@@ -208,7 +216,7 @@ def _plant_in_steps(fault: Fault, own_folder: Path) -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
         if step == fault.hung_at_step:
             Event().wait()
-        return rate(training, step, total)
+        return _ENDLESS if step == fault.endless_at_step else rate(training, step, total)
 
     loop.learning_rate = rate_or_die  # type: ignore[attr-defined] # a fault, planted
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Final
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
 
 from perdure_api.exit_codes import ExitCode
 from perdure_api.pod import Env
@@ -22,7 +24,9 @@ from tests.conftest import ObjectStore
 from tests.docs.markdown import table_rows
 from tests.trainer.conftest import Attempts, Tiny, spec
 from tests.trainer.process import Ended, Fault
+from tests.trainer.speech import tiny as speech_tiny
 from tests.trainer.surroundings import Surroundings
+from tests.trainer.test_encoding import FORGETS, REFUSES
 from tests.trainer.test_progress import Receiver
 from tests.trainer.tiny import SENTENCE, WORDS
 from tests.trainer.troubled_store import OldListings, Trouble, every_second_fails, slow, troubled
@@ -62,14 +66,23 @@ class Scene:
         self.attempts.surroundings = Surroundings(**poor)
         return self
 
-    def model(self, change: Callable[[dict[str, torch.Tensor]], None]) -> Scene:
-        """With a base model of other weights."""
+    def model(self, change: Callable[[Path], object]) -> Scene:
+        """With a base model of which a folder was changed."""
         copy = self.folder / "model"
         shutil.copytree(self.attempts.spec["model"]["uri"].removeprefix("file://"), copy)
-        weights = load_file(copy / "model.safetensors")
-        change(weights)
-        save_file(weights, copy / "model.safetensors", {"format": "pt"})
+        change(copy)
         return self.given(model={"uri": f"file://{copy}"})
+
+    def speech(self, *names: str) -> Scene:
+        """With a tiny model of speech, and these recordings, else all that there are."""
+        speech_tiny.write_model(self.folder / "csm")
+        clips = [json.loads(line) for line in speech_tiny.CLIPS.read_text().splitlines()]
+        chosen = [{"audio": name, "text": clips[0]["text"]} for name in names] or clips
+        for path in speech_tiny.CLIPS.parent.glob("*.wav"):
+            shutil.copy(path, self.folder)
+        return self.records(*chosen).given(
+            model={"uri": f"file://{self.folder / 'csm'}"}, training={"batchSize": 2, "sequenceLength": 100}
+        )
 
     @property
     def run_folder(self) -> Path:
@@ -88,8 +101,96 @@ def scene(attempts: Attempts, tmp_path: Path) -> Scene:
     return Scene(attempts, tmp_path)
 
 
+def weights_changed(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[Path], None]:
+    """A model's folder with other weights."""
+
+    def in_folder(folder: Path) -> None:
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+    return in_folder
+
+
+@weights_changed
 def spoilt(weights: dict[str, torch.Tensor]) -> None:
     weights["model.norm.weight"][0] = torch.nan
+
+
+def spoilt_for_a_tilde(folder: Path) -> None:
+    (token,) = AutoTokenizer.from_pretrained(folder)("~")["input_ids"]
+
+    def spoil(weights: dict[str, torch.Tensor]) -> None:
+        weights["model.embed_tokens.weight"][token] = torch.nan
+
+    weights_changed(spoil)(folder)
+
+
+def config_changed(name: str, change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """A model's folder in which a JSON file says something else."""
+
+    def in_folder(folder: Path) -> None:
+        document = json.loads((folder / name).read_text())
+        change(document)
+        (folder / name).write_text(json.dumps(document))
+
+    return in_folder
+
+
+without_end = config_changed("tokenizer_config.json", lambda found: found.pop("eos_token"))
+
+
+def with_fewer_words(folder: Path) -> None:
+    def cut_off(weights: dict[str, torch.Tensor]) -> None:
+        for name in ("model.embed_tokens.weight", "lm_head.weight"):
+            weights[name] = weights[name][:200].clone()
+
+    weights_changed(cut_off)(folder)
+    config_changed("config.json", lambda found: found.update(vocab_size=200))(folder)
+
+
+def of_another_family(folder: Path) -> None:
+    MambaForCausalLM(MambaConfig(vocab_size=320, hidden_size=32, state_size=4, num_hidden_layers=2)).save_pretrained(
+        folder
+    )
+
+
+def talking(template: str | None) -> Callable[[Scene], Ended]:
+    """A conversation, and a tokenizer with this chat template."""
+
+    def case(scene: Scene) -> Ended:
+        turns = [{"role": role, "content": "the quick"} for role in ("user", "assistant") * 2]
+        if template:
+            scene.model(lambda folder: (folder / "chat_template.jinja").write_text(template))
+        return scene.records({"messages": turns}).ends()
+
+    return case
+
+
+def held_out_is_spoilt(scene: Scene) -> Ended:
+    held_out = scene.folder / "held-out.jsonl"
+    held_out.write_text(json.dumps({"text": f"~ {SENTENCE}"}))
+    return (
+        scene.model(spoilt_for_a_tilde)
+        .given(training={"packing": False}, dataset={"evalUri": f"file://{held_out}"})
+        .ends()
+    )
+
+
+def told_different_things(scene: Scene) -> Ended:
+    other = json.dumps({**scene.attempts.spec, "lora": {"rank": 8}})
+    ranks = scene.attempts.start_ranks(Fault(), Fault(), of_rank_1={Env.SPEC: other})
+    ended = ranks[0].end()
+    ranks[1].kill()
+    return ended
+
+
+def with_a_port_taken(scene: Scene) -> Ended:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        return scene.attempts.run(
+            **{Env.NNODES: "2", Env.NODE_RANK: "0", Env.MASTER_ADDR: "127.0.0.1", Env.MASTER_PORT: port}
+        )
 
 
 def stopped(scene: Scene) -> Ended:
@@ -143,6 +244,10 @@ CASES: Final[dict[str, Callable[[Scene], Ended]]] = {
     "The learning rate is so high that training diverges": lambda scene: scene.given(training=DIVERGING).ends(),
     "The base model's weights hold no numbers": lambda scene: scene.model(spoilt).ends(),
     "The same, without packing": lambda scene: scene.model(spoilt).given(training={"packing": False}).ends(),
+    "The held-out data alone meet weights that are no numbers": held_out_is_spoilt,
+    "The last update leaves weights that are no numbers": lambda scene: scene.attempts.start_with(
+        Fault(endless_at_step=11)
+    ).end(),
     "A batch does not fit the memory": lambda scene: (
         scene.given(training=LARGE).within(memory_bytes=2 * GIBIBYTE).ends()
     ),
@@ -175,18 +280,37 @@ CASES: Final[dict[str, Callable[[Scene], Ended]]] = {
     "The assistant never speaks": lambda scene: scene.records(
         {"messages": [{"role": "user", "content": "the quick"}]}
     ).ends(),
+    "The tokenizer has no chat template": talking(None),
+    "The chat template refuses a conversation": talking(REFUSES),
+    "The chat template changes earlier turns": talking(FORGETS),
     "The dataset is not UTF-8": lambda scene: scene.dataset(b'{"text": "a b"}\n{"text": "caf\xe9"}\n').ends(),
     "A line is cut": lambda scene: scene.dataset('{"text": "a b"}\n{"text": "c').ends(),
     "A line never ends": lambda scene: scene.dataset('{"text": "' + "a b " * 2**22).ends(),
+    "Recordings, but the model writes": lambda scene: scene.given(
+        dataset={"uri": f"file://{speech_tiny.CLIPS}"}
+    ).ends(),
+    "Text, but the model speaks": lambda scene: scene.speech().records({"text": SENTENCE}).ends(),
+    "A recording is missing": lambda scene: scene.speech("lost.wav").ends(),
+    "A recording is no WAV file": lambda scene: scene.speech("given.jsonl").ends(),
+    "A recording is longer than a sequence": lambda scene: scene.speech().given(training={"sequenceLength": 30}).ends(),
+    "One recording is all the data": lambda scene: scene.speech("one-moment-please.wav").ends(),
+    "What speech needs is not installed": lambda scene: (
+        scene.speech().attempts.start_with(Fault(missing_package="pocketsphinx")).end()
+    ),
     "There is no model": lambda scene: scene.given(model={"uri": "file:///nowhere"}).ends(),
     "The target modules do not exist": lambda scene: scene.given(lora={"targetModules": ["q_proj", "query"]}).ends(),
     "The rank is larger than the layer": lambda scene: scene.given(lora={"rank": 17}).ends(),
     "The sequence is longer than the model reads": lambda scene: scene.given(training={"sequenceLength": 129}).ends(),
+    "Packed documents would see each other": lambda scene: scene.model(of_another_family).ends(),
+    "The tokenizer has no end of a text": lambda scene: scene.model(without_end).ends(),
+    "The tokenizer is of another model": lambda scene: scene.model(with_fewer_words).ends(),
     "The run began with another spec, model or dataset": of_another_course,
     "A newer attempt has begun": fenced,
     "SIGTERM or Ctrl-C": stopped,
     "The control plane says stop": stopped_on_command,
     "Somebody starts the container by hand": lambda scene: scene.attempts.run(**{Env.SPEC: ""}),
+    "The ranks were told different things": told_different_things,
+    "The port of rank 0 is taken": with_a_port_taken,
 }
 
 
@@ -210,6 +334,17 @@ def damaged(name: str, damage: Callable[[Path], object]) -> Callable[[Scene], En
     return resumed_after(on_newest)
 
 
+def damaged_everywhere(name: str, damage: Callable[[Path], object]) -> Callable[[Scene], Ended]:
+    """The same, with damage done to a file of every checkpoint."""
+
+    def on_every_one(scene: Scene) -> None:
+        assert len(scene.checkpoints()) > 1
+        for folder in scene.checkpoints():
+            damage(folder / name)
+
+    return resumed_after(on_every_one)
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-7])
 
@@ -224,14 +359,10 @@ def of_the_future(path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2, "shards": []}))
 
 
-def every_one(scene: Scene) -> None:
-    for folder in scene.checkpoints():
-        cut(folder / "optimizer.safetensors")
-
-
 def head_to_nowhere(scene: Scene) -> None:
     head = scene.run_folder / "attempts/1/checkpoints/latest.json"
-    head.write_text(json.dumps(json.loads(head.read_text()) | {"uri": "file:///nowhere"}))
+    nowhere = f"file://{head.parent}/step-00000011-deadbeef"
+    head.write_text(json.dumps(json.loads(head.read_text()) | {"uri": nowhere, "step": 11}))
 
 
 def kept_tokens(scene: Scene) -> None:
@@ -265,7 +396,10 @@ UNHARMED: Final[dict[str, Callable[[Scene], Ended]]] = {
     "A file of the newest checkpoint is missing": damaged("state.json", Path.unlink),
     "A file too many is in the newest checkpoint": damaged("extra.safetensors", Path.touch),
     "The newest manifest is of a newer trainer": damaged("manifest.json", of_the_future),
-    "Every checkpoint is broken": resumed_after(every_one),
+    "Every checkpoint is cut": damaged_everywhere("optimizer.safetensors", cut),
+    "A bit of every checkpoint flipped": damaged_everywhere("adapter.safetensors", flip),
+    "A file of every checkpoint is missing": damaged_everywhere("randomness.safetensors", Path.unlink),
+    "A file too many is in every checkpoint": damaged_everywhere("extra.safetensors", Path.touch),
     "The head pointer leads nowhere": resumed_after(head_to_nowhere),
     "The kept tokens are broken": resumed_after(kept_tokens),
     "The kernel kills it for memory": killed_for_memory,
@@ -335,6 +469,7 @@ def test_a_damage_is_told_of_and_changes_nothing(scene: Scene, undisturbed: byte
     ended = UNHARMED[title](scene)
     assert ended.exit_code == ExitCode.OK, ended.log
     assert event in events(ended)
+    assert ("`checkpoint_broken`" in events(ended)) == (event == "`checkpoint_broken`"), "nothing else is blamed"
     assert ended.last_words.from_step == RESUMED_FROM.get(row[1], 9 if scene.attempts.started > 1 else 0)
     assert adapter_of(scene.attempts) == undisturbed
 

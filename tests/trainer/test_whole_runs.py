@@ -18,8 +18,10 @@ from perdure_api.exit_codes import ExitCode
 from perdure_api.pod import Env, ResultDocument
 from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
+from perdure_trainer.checkpoints.repository import committed
 from tests.trainer import process
 from tests.trainer.conftest import Attempts, Tiny, spec
+from tests.trainer.test_progress import Receiver
 from tests.trainer.tiny import WORDS
 
 pytestmark = pytest.mark.slow
@@ -231,6 +233,25 @@ def test_sigterm_saves_what_there_is_and_the_next_attempt_needs_no_step_twice(
     second = attempts.start()
     second.wait_for(Path(str(latest.path).replace("attempts/1/", "attempts/2/")).exists)
     assert second.terminate().last_words.from_step == ended.last_words.step
+
+
+def test_a_checkpoint_on_command_is_of_that_moment_and_the_next_attempt_goes_on_from_it(
+    attempts: Attempts, stores: Stores
+) -> None:
+    attempts.spec["training"]["maxSteps"] = 10**6
+    attempts.spec["checkpoint"]["everySteps"] = 10**6
+    run = Path(attempts.run_uri.removeprefix("file://"))
+    with Receiver() as receiver:
+        receiver.answer = (200, b'{"command": "checkpoint"}')
+        running = attempts.start(**{Env.PROGRESS_URL: receiver.url})
+        running.wait_for((run / "attempts/1/checkpoints/latest.json").exists)
+        running.kill()
+    newest = committed(info.uri for info in stores.list_objects(parse_uri(attempts.run_uri)))[0]
+    told = [report.perdure.step or 0 for report in receiver.reports if report.perdure]
+    assert 0 < told[0] <= newest.step < 10**6
+    second = attempts.start()
+    second.wait_for((run / "attempts/2/progress.json").exists)
+    assert second.terminate().last_words.from_step == newest.step
 
 
 def test_sigterm_before_there_is_anything_to_save_is_an_end_as_well(attempts: Attempts) -> None:

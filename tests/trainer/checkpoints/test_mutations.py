@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -84,36 +85,64 @@ def same(found: Snapshot, saved: Snapshot) -> bool:
     )
 
 
+@dataclass
+class Kept:
+    """A checkpoint's folder, and what was written into it."""
+
+    step: int
+    folder: Path
+    content: dict[Path, bytes]
+
+    @classmethod
+    def of(cls, checkpoint: Committed) -> Kept:
+        folder = Path(checkpoint.folder.path)
+        return cls(checkpoint.step, folder, {path: path.read_bytes() for path in sorted(folder.iterdir())})
+
+    @property
+    def intact(self) -> bool:
+        """Whether all that was written is there; there may be more."""
+        return all(path.exists() and path.read_bytes() == content for path, content in self.content.items())
+
+    @property
+    def committed(self) -> bool:
+        return (self.folder / "manifest.json").exists()
+
+    def restore(self) -> None:
+        for path in self.folder.iterdir():
+            path.unlink()
+        for path, content in self.content.items():
+            path.write_bytes(content)
+
+
 @pytest.mark.slow
-def test_a_damaged_checkpoint_is_never_loaded_as_something_else(stores: Stores, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [1, 2], ids=["the newest", "every one"])
+def test_a_damaged_checkpoint_is_never_loaded_as_something_else(stores: Stores, tmp_path: Path, damaged: int) -> None:
     run_uri = parse_uri(f"file://{tmp_path}/run")
     saved = {step: snapshot(step) for step in (OLDER, NEWEST)}
     for each in saved.values():
         repository(stores, run_uri).save(each)
-    folder = Path(committed(info.uri for info in stores.list_objects(run_uri))[0].folder.path)
-    originals = {path: path.read_bytes() for path in sorted(folder.iterdir())}
+    kept = [Kept.of(each) for each in committed(info.uri for info in stores.list_objects(run_uri))]
     draw = random.Random(4)
-    seen: Counter[tuple[str, bool]] = Counter()
+    harmful: Counter[str] = Counter()
+    resumed_from: Counter[int | None] = Counter()
     for _ in range(MUTATIONS):
-        damage, path = draw.choice(DAMAGES), draw.choice(list(originals))
-        damage(path, draw)
-        intact = all(each.exists() and each.read_bytes() == content for each, content in originals.items())
+        for victim in kept[:damaged]:
+            damage = draw.choice(DAMAGES)
+            damage(draw.choice(list(victim.content)), draw)
+            harmful[damage.__name__] += not victim.intact
         broken: dict[Committed, str] = {}
 
         found = repository(stores, run_uri, attempt=2).load_newest(broken.__setitem__)
 
-        assert found is not None
-        assert same(found[1], saved[found[0].step])
-        uncommitted = not (folder / "manifest.json").exists()
-        passed_over = found[0].step == OLDER
-        # Told of, unless it was never committed, or nothing that was written has changed.
-        assert passed_over or intact, (damage.__name__, path.name)
-        assert [each.step for each in broken] == [NEWEST] * (passed_over and not uncommitted)
+        expected = next((each.step for each in kept if each.intact), None)
+        assert (found and found[0].step) == expected
+        assert found is None or same(found[1], saved[found[0].step])
+        # Each newer one is told of, unless it was never committed.
+        passed_over = [each.step for each in kept if each.committed and each.step > (expected or 0)]
+        assert [each.step for each in broken] == passed_over
         assert all(broken.values())
-        seen[damage.__name__, passed_over] += 1
-        for each in folder.iterdir():
-            each.unlink()
-        for each, content in originals.items():
-            each.write_bytes(content)
-    assert {name for name, passed_over in seen if passed_over} == {each.__name__ for each in DAMAGES} - {"add"}
-    assert seen["add", False] > 0
+        resumed_from[expected] += 1
+        for victim in kept:
+            victim.restore()
+    assert {name for name, times in harmful.items() if times} == {each.__name__ for each in DAMAGES} - {"add"}
+    assert resumed_from.keys() == ({NEWEST, OLDER} if damaged == 1 else {NEWEST, OLDER, None})
