@@ -24,7 +24,7 @@ def test_a_long_run_has_a_bounded_number_of_points_at_even_distances_to_its_end(
     assert steps - points[-1].step < distance
 
 
-@pytest.mark.parametrize("steps", [20, 5000])
+@pytest.mark.parametrize("steps", [20, 1100, 5000])
 @pytest.mark.parametrize("ends", [[0], [1], [7], [2, 3, 19], [1001, 1002, 4000]])
 def test_what_is_kept_does_not_depend_on_where_attempts_ended(steps: int, ends: list[int]) -> None:
     losses, done = Losses(), 0
