@@ -244,8 +244,10 @@ def test_a_checkpoint_on_command_is_of_that_moment_and_the_next_attempt_goes_on_
     with Receiver() as receiver:
         receiver.answer = (200, b'{"command": "checkpoint"}')
         running = attempts.start(**{Env.PROGRESS_URL: receiver.url})
-        running.wait_for((run / "attempts/1/checkpoints/latest.json").exists)
-        running.kill()
+        try:
+            running.wait_for((run / "attempts/1/checkpoints/latest.json").exists)
+        finally:
+            running.kill()  # it would go on for ever
     newest = committed(info.uri for info in stores.list_objects(parse_uri(attempts.run_uri)))[0]
     told = [report.perdure.step or 0 for report in receiver.reports if report.perdure]
     assert 0 < told[0] <= newest.step < 10**6
