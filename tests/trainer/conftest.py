@@ -26,7 +26,9 @@ def run_uri(request: pytest.FixtureRequest, tmp_path: Path) -> StoreUri:
     """The folder of a run: each test that asks for it runs on a file system and on S3."""
     if request.param == "file":
         return parse_uri(f"file://{tmp_path}/output/runs/uid-1")
-    return parse_uri(f"{request.getfixturevalue('s3_folder')}/runs/uid-1")
+    folder = request.getfixturevalue("s3_folder")
+    Stores().put(parse_uri(f"{folder}/bucket"), b"is there, whichever test comes first")
+    return parse_uri(f"{folder}/runs/uid-1")
 
 
 @dataclass(frozen=True)
