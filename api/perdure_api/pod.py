@@ -23,6 +23,9 @@ PROGRESS_PATH: Final = "/v1/progress"
 PROGRESS_FILE: Final = "progress.json"
 """The newest report, in the same form in which it is told to the receiver; replaced as a whole."""
 
+GRACE_SECONDS: Final = 20
+"""From SIGTERM to SIGKILL: time enough to save an adapter's state, short enough that a deleted job is gone in 30 s."""
+
 SCRATCH_MOUNT: Final = "/scratch"
 """An emptyDir that every training container may write: the root file system is read-only for ours."""
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from perdure_api.conditions import ConditionType, Phase, Reason
 from perdure_api.crd import ROOT, custom_resource_definition
 from perdure_api.exit_codes import ExitCode
-from perdure_api.pod import PROGRESS_FILE, Env
+from perdure_api.pod import GRACE_SECONDS, PROGRESS_FILE, Env
 
 FOLDER: Final = ROOT / "docs" / "reference"
 _HEADER: Final = "<!-- Made from api/perdure_api by `make generate`. Do not edit. -->\n"
@@ -77,6 +77,7 @@ def pod_page() -> str:
                 "[How a run ends](endings.md) has the sentences of the built-in trainer.\n"
             ),
             *_enum_table(ExitCode),
+            f"\nA container that is to end gets SIGTERM, and SIGKILL {GRACE_SECONDS} s later.\n",
             "\n## Progress\n",
             (
                 f"Reports go to `{Env.PROGRESS_URL}` as JSON, in the form of Kubeflow's KEP-2779. The built-in trainer "

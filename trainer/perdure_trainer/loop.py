@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import torch
 
+from perdure_api.pod import GRACE_SECONDS
 from perdure_trainer import state
 from perdure_trainer.checkpoints.writer import ADVICE
 from perdure_trainer.data.ahead import ahead
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
-LAST_SAVE_SECONDS: Final = 20.0
-"""What the last save may take after SIGTERM, with the one that was under way: the kubelet kills 30 s after it, and a
-micro-step came before."""
+LAST_SAVE_SECONDS: Final = GRACE_SECONDS - 5.0
+"""What the last save may take after SIGTERM, with the one that was under way: a micro-step came before, and last words
+come after."""
 PEER_LOST_SAVE_SECONDS: Final = 8.0
 """What both may take when another rank is lost: all are to end within 30 s of it."""
 _STEPS_AHEAD: Final = 2

@@ -17,8 +17,6 @@ Document = dict[str, Any]
 USER_ID: Final = 65532
 """An image that would run as root runs as this user instead: restricted Pod Security wants it, and an image cannot
 opt out."""
-GRACE_SECONDS: Final = 20
-"""SIGTERM to SIGKILL: time enough to save an adapter's state, short enough that a deleted job is gone in 30 s."""
 TOKEN_SECONDS: Final = 3600
 GPU_RESOURCE: Final = "nvidia.com/gpu"
 _SCRATCH_VOLUME: Final = "scratch"
@@ -141,7 +139,7 @@ def _pod_spec(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: PodDef
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": pod.GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER_ID,

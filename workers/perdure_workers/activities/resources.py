@@ -11,6 +11,7 @@ from temporalio import activity
 
 from perdure_api import names
 from perdure_api.conditions import Reason
+from perdure_api.pod import GRACE_SECONDS
 from perdure_api.workflow import JobRef
 from perdure_control.cluster import (
     JOBS,
@@ -26,7 +27,7 @@ from perdure_control.cluster import (
     NotFound,
 )
 from perdure_workers.activities.refusal import refusal
-from perdure_workers.manifests import GRACE_SECONDS, PodDefaults, needs_service, rank_service, training_job
+from perdure_workers.manifests import PodDefaults, needs_service, rank_service, training_job
 from perdure_workers.messages import ActivityName, CleanUp, CommandAttempt, CreateJob
 
 _LOOK_SECONDS: Final = 0.5
