@@ -40,6 +40,22 @@ hypothesis.settings.register_profile("perdure", deadline=None, suppress_health_c
 hypothesis.settings.load_profile("perdure")
 
 
+BUILT_FROM_GO = {"api_server", "api_server_without_perdure"}
+"""Fixtures whose programs take minutes to build on a fresh machine: no unit test waits for that."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    unmarked = [
+        item.nodeid
+        for item in items
+        if isinstance(item, pytest.Function)
+        and not BUILT_FROM_GO.isdisjoint(item.fixturenames)
+        and not item.get_closest_marker("cluster")
+    ]
+    if unmarked:
+        raise pytest.UsageError(f"these tests need a real API server; mark them `cluster`: {', '.join(unmarked[:5])}")
+
+
 @dataclass(frozen=True)
 class ObjectStore:
     """A SeaweedFS on loopback that speaks S3."""

@@ -11,6 +11,8 @@ from perdure_api import names
 from tests.cli import documents
 from tests.cli.conftest import Cli, Namespace
 
+pytestmark = pytest.mark.cluster
+
 
 def stored(namespace: Namespace) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(
