@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 from temporalio.client import WorkflowFailureError
@@ -13,7 +14,9 @@ from tests.workers.workflows.conftest import OWN, Start, World
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_a_cancelled_job_cleans_up_and_says_so(start: Start, world: World) -> None:
+async def test_a_cancelled_job_cleans_up_and_says_so(
+    start: Start, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.monitor_for_ever = True
     handle = await start(OWN)
     async with asyncio.timeout(30):
@@ -23,6 +26,8 @@ async def test_a_cancelled_job_cleans_up_and_says_so(start: Start, world: World)
     with pytest.raises(WorkflowFailureError):
         await handle.result()
 
+    gc.collect()  # what nobody looked at is complained of when it is thrown away
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
     assert [each.attempt for each in world.cleaned] == [None]
     assert world.published[-1].status.reason == Reason.CANCELLED
     (attempt,) = world.published[-1].status.attempts

@@ -182,6 +182,8 @@ async def end(task: asyncio.Task[Any]) -> None:
     """
     task.cancel()
     await workflow.wait([task])
+    if not task.cancelled():
+        task.exception()  # looked at, or the loop complains that nobody did
 
 
 def _as_refused(error: FailureError) -> Refused:
