@@ -316,8 +316,44 @@ class Toleration(ApiModel):
     )
 
 
+NodeSelector = Annotated[
+    dict[Annotated[str, Field(max_length=317)], Annotated[str, Field(max_length=63)]], Field(max_length=32)
+]
+
+
+class AlternativeSpec(ApiModel):
+    """Other resources for where the first cannot be had. What is left out is as in those."""
+
+    model_config = {
+        "json_schema_extra": cel.rules(
+            cel.rule(
+                "has(self.gpusPerNode) || has(self.cpu) || has(self.memory) || has(self.nodeSelector) || "
+                "has(self.tolerations)",
+                "an alternative must differ in something: gpusPerNode, cpu, memory, nodeSelector or tolerations",
+            )
+        )
+    }
+
+    gpus_per_node: int | None = Field(default=None, ge=0, le=64, description="GPUs of the pod instead.")
+    cpu: Quantity | None = Field(default=None, description="CPU request and limit of the pod instead.")
+    memory: Quantity | None = Field(default=None, description="Memory request and limit of the pod instead.")
+    node_selector: NodeSelector | None = Field(default=None, description="Labels that a node must have instead.")
+    tolerations: Annotated[list[Toleration], Field(max_length=32)] | None = Field(
+        default=None, description="Taints that the pod tolerates instead."
+    )
+
+
 class ResourcesSpec(ApiModel):
     """What training needs: the rest is for each node."""
+
+    model_config = {
+        "json_schema_extra": cel.rules(
+            cel.rule(
+                "!has(self.minNodes) || self.minNodes <= self.nodes",
+                "minNodes must not be more than nodes: it is what fewer nodes are enough",
+            )
+        )
+    }
 
     nodes: int = Field(
         default=1,
@@ -327,12 +363,22 @@ class ResourcesSpec(ApiModel):
         "works on batchSize sequences at a time. The pods get torchrun's variables (PET_*) and find each other; the "
         "built-in trainer is one process with one GPU on each.",
     )
+    min_nodes: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="When not all nodes are to be had within deadlines.startSeconds: go on with as many as there are, "
+        "at least so many. Each step is then over fewer sequences. Left out: all nodes are needed.",
+    )
+    alternatives: Annotated[list[AlternativeSpec], Field(max_length=8)] = Field(
+        default=[],
+        description="What to ask for instead, in this order, when an attempt finds no place (or image) within "
+        "deadlines.startSeconds. They come before fewer nodes.",
+    )
     gpus_per_node: int = Field(default=0, ge=0, le=64, description="GPUs of the pod (nvidia.com/gpu).")
     cpu: Quantity | None = Field(default=None, description='CPU request and limit of the pod, such as "4" or "500m".')
     memory: Quantity | None = Field(default=None, description='Memory request and limit of the pod, such as "16Gi".')
-    node_selector: Annotated[
-        dict[Annotated[str, Field(max_length=317)], Annotated[str, Field(max_length=63)]], Field(max_length=32)
-    ] = Field(default={}, description="Labels that a node must have.")
+    node_selector: NodeSelector = Field(default={}, description="Labels that a node must have.")
     tolerations: Annotated[list[Toleration], Field(max_length=32)] = Field(
         default=[], description="Taints that the pod tolerates."
     )

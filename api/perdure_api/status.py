@@ -57,6 +57,7 @@ class AttemptStatus(TolerantModel):
 
     number: int = Field(ge=1, description="From 1.")
     job: str = Field(max_length=253, description="Name of its Job.")
+    nodes: int | None = Field(default=None, ge=1, description="Nodes that it asked for, where that is several.")
     start_time: str = Field(json_schema_extra=_TIME, description="When its Job was created.")
     end_time: str | None = Field(default=None, json_schema_extra=_TIME, description="When it ended.")
     reason: str | None = Field(default=None, max_length=64, description="How it ended, in one word.")
@@ -90,6 +91,7 @@ class AttemptCounters(TolerantModel):
     failed: int = Field(default=0, ge=0, description="Attempts that count against retry.maxAttempts.")
     disrupted: int = Field(default=0, ge=0, description="Attempts lost to preemption, eviction or a lost node.")
     suspended: int = Field(default=0, ge=0, description="Attempts ended by spec.suspend.")
+    unplaced: int = Field(default=0, ge=0, description="Attempts that found no node to run on, or no image.")
 
 
 _FINISHED = "exists(c, c.type == 'Succeeded' && c.status != 'Unknown')"

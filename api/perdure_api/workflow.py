@@ -52,6 +52,17 @@ class CheckpointRequest(TolerantModel):
     """The same one told twice is one request. Empty: each is one of its own."""
 
 
+class Placement(TolerantModel):
+    """Which of what the user asks for an attempt gets."""
+
+    alternative: int = 0
+    """0: the resources as they stand first; n: the n-th of their alternatives."""
+    nodes: int | None = None
+    """Fewer nodes than that asks for; None: as many."""
+    room: tuple[int, ...] = ()
+    """For how many nodes there was room where it was tried before, in that order."""
+
+
 class TrainingInput(TolerantModel):
     """The argument of the workflow. Only ever grows by optional fields: workflows outlive releases."""
 
@@ -63,3 +74,5 @@ class TrainingInput(TolerantModel):
     """How long it was suspended so far, which deadlines.activeSeconds does not count."""
     answered: str = ""
     """Id of the newest CheckpointRequest so far."""
+    placement: Placement = Placement()
+    """Where attempts are tried by now."""

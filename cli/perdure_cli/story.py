@@ -28,7 +28,7 @@ ADVICE: Final[Mapping[str, str]] = {
     Reason.TEMPORAL_UNAVAILABLE: "Nothing, unless Temporal stays away: it starts by itself.",
     Reason.OUT_OF_MEMORY: "Give it more memory (spec.resources), or a smaller batchSize or sequenceLength.",
     Reason.PEER_LOST: "Look at the log and the node of the rank that the message names; it is tried again.",
-    Reason.NO_CAPACITY: "Ask for less (spec.resources), or add nodes that have what it needs.",
+    Reason.NO_CAPACITY: "Ask for less, name resources.alternatives or minNodes, or add nodes that have what it needs.",
     Reason.IMAGE_PULL_FAILED: "Check the image's name, and that the nodes may pull it.",
     Reason.CANNOT_START: "Correct what the message names (command, Secret, …) in a new TrainingJob.",
     Reason.JOB_REFUSED: "Ask whoever set the quota or policy that refuses it; the message names it.",
@@ -125,7 +125,8 @@ def _asked_of_nodes(resources: dict[str, Any]) -> Iterator[str]:
     ]
     each = ", ".join(need for need in needs if need)
     if nodes > 1:
-        yield f"On {nodes} nodes, with {each} on each." if each else f"On {nodes} nodes."
+        fewer = f", or on {resources['minNodes']} at least" if resources.get("minNodes") else ""
+        yield f"On {nodes} nodes{fewer}, with {each} on each." if each else f"On {nodes} nodes{fewer}."
     elif each:
         yield f"With {each}."
 

@@ -235,8 +235,9 @@ def _told(spec: TrainingJobSpec) -> Document:
     """
     told = spec.to_wire()
     told.pop("suspend")
-    if _nodes(spec) == 1:
-        told.get("resources", {}).pop("nodes", None)
+    resources = told.get("resources", {})
+    for name in ("minNodes", "alternatives", *(["nodes"] if _nodes(spec) == 1 else [])):
+        resources.pop(name, None)
     return told
 
 

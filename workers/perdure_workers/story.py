@@ -81,14 +81,23 @@ class Story:
         """Model and dataset can be trained with, or there was nothing to look at."""
         self._condition(ConditionType.DATASET_READY, ConditionStatus.TRUE, reason, message, now)
 
-    def attempt_started(self, now: datetime) -> int:
+    def attempt_started(self, now: datetime, nodes: int = 1) -> int:
         """A new attempt begins.
+
+        Args:
+            now: The time.
+            nodes: How many it asks for.
 
         Returns:
             Its number.
         """
         number = self.counters.started + 1
-        attempt = AttemptStatus(number=number, job=job_name(self._job.name, number), start_time=rfc3339(now))
+        attempt = AttemptStatus(
+            number=number,
+            job=job_name(self._job.name, number),
+            start_time=rfc3339(now),
+            nodes=nodes if nodes > 1 else None,
+        )
         self._update(
             attempts=[*self._status.attempts, attempt][-ATTEMPTS_SHOWN:],
             attempt_counters=self.counters.model_copy(update={"started": number}),
@@ -152,6 +161,13 @@ class Story:
         """The next attempt comes after a pause."""
         last = self._status.attempts[-1]
         message = f"attempt {last.number}: {last.message}; the next one starts in {after_seconds:.0f} s"
+        self._condition(ConditionType.RUNNING, ConditionStatus.FALSE, Reason.RETRYING, message, now)
+        self._now_doing(Reason.RETRYING, message, now)
+
+    def falling_back(self, where: str, now: datetime) -> None:
+        """The newest attempt found no place; the next one is tried elsewhere."""
+        last = self._status.attempts[-1]
+        message = f"attempt {last.number}: {last.message}; {where}"
         self._condition(ConditionType.RUNNING, ConditionStatus.FALSE, Reason.RETRYING, message, now)
         self._now_doing(Reason.RETRYING, message, now)
 

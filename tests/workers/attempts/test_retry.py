@@ -49,7 +49,7 @@ def test_a_lost_attempt_does_not_use_up_the_retry_budget(reason: Reason) -> None
     assert isinstance(decide(Outcome(reason=reason, message="why"), counters, RETRY), Again)
 
 
-@pytest.mark.parametrize("reason", [Reason.FAILED, Reason.OUT_OF_MEMORY, Reason.PERMANENT_ERROR, Reason.NO_CAPACITY])
+@pytest.mark.parametrize("reason", [Reason.FAILED, Reason.OUT_OF_MEMORY, Reason.PERMANENT_ERROR])
 def test_any_other_end_than_a_good_one_counts_as_failed(reason: Reason) -> None:
     counters = AttemptCounters(started=9, failed=2, disrupted=6)
 

@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 
 from perdure_api.conditions import ConditionStatus, ConditionType, Reason
-from perdure_api.spec import DeadlinesSpec
+from perdure_api.spec import AlternativeSpec, DeadlinesSpec, ResourcesSpec
 from perdure_api.status import TrainingJobStatus
 from perdure_workers.attempts.outcome import Outcome
 from perdure_workers.messages import Collected, Input, InputsChecked
@@ -205,3 +205,27 @@ async def test_the_status_query_tells_what_was_published(start: Start, world: Wo
     await handle.result()
 
     assert await handle.query("status", result_type=TrainingJobStatus) == world.published[-1].status
+
+
+async def test_a_job_that_finds_no_place_goes_to_its_alternatives_then_to_fewer_nodes(
+    start: Start, world: World
+) -> None:
+    def no_place(nodes: int) -> Outcome:
+        return Outcome(reason=Reason.NO_CAPACITY, message="0/2 nodes", pod_remains=True, placed_nodes=nodes)
+
+    world.endings = [no_place(1), no_place(2), DISRUPTED, COMPLETED]
+    resources = ResourcesSpec(nodes=3, min_nodes=2, alternatives=[AlternativeSpec(cpu="1")], cpu="8")
+
+    status = await (await start(BUILT_IN.model_copy(update={"resources": resources}))).result()
+
+    asked = [each.spec.resources for each in world.created]
+    assert [each and (each.cpu, each.nodes) for each in asked] == [("8", 3), ("1", 3), ("1", 2), ("1", 2)]
+    assert status.phase == "Succeeded"
+    assert [attempt.nodes for attempt in status.attempts] == [3, 3, 2, 2]
+    assert [each.attempt for each in world.cleaned] == [1, 2], "what found no place is taken away first"
+    assert status.attempt_counters
+    counters = status.attempt_counters
+    assert (counters.unplaced, counters.failed, counters.disrupted) == (2, 0, 1)
+    told = [note.message for each in world.published for note in each.notes]
+    assert told[0] == "attempt 1: 0/2 nodes; the next attempt asks for resources.alternatives[0]"
+    assert told[1].endswith("the next attempt asks for resources.alternatives[0] on 2 instead of 3 nodes")

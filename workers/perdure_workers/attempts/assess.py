@@ -111,10 +111,16 @@ def _assess_several(
     in_order = sorted(live, key=lambda pod: pod.rank)
     for pod in in_order:
         if pod.deleting or not (pod.running or pod.termination):
-            return _assess_live(pod, overdue)
+            return _with_room(_assess_live(pod, overdue), sum(each.node is not None for each in live))
     if len({pod.rank for pod in [*live, *ended]}) < nodes:
         return None
     return Running(in_order[0].name, in_order[0].node or "")
+
+
+def _with_room(assessment: Assessment, placed_nodes: int) -> Assessment:
+    if not isinstance(assessment, Ended) or assessment.outcome.reason is not Reason.NO_CAPACITY:
+        return assessment
+    return Ended(assessment.outcome.model_copy(update={"placed_nodes": placed_nodes}))
 
 
 def _assess_live(pod: PodFacts, overdue: bool) -> Assessment:  # noqa: FBT001

@@ -43,6 +43,8 @@ class Outcome(TolerantModel):
     node: str | None = None
     words: TerminationMessage = TerminationMessage()
     """What the container itself left."""
+    placed_nodes: int | None = None
+    """Of an attempt that found no place: for how many of its pods there was one."""
     pod_remains: bool = False
     """A pod is still there and must be removed before anything else may run."""
 

@@ -9,6 +9,7 @@ from perdure_api.conditions import Reason
 from perdure_api.spec import RetrySpec
 from perdure_api.status import AttemptCounters
 from perdure_workers.attempts.outcome import Outcome
+from perdure_workers.attempts.placement import UNPLACED
 
 MAX_DISRUPTIONS: Final = 1000
 """A job that is taken away so often has a problem that another attempt will not solve."""
@@ -48,6 +49,8 @@ def count(counters: AttemptCounters, outcome: Outcome) -> AttemptCounters:
         return counters.model_copy(update={"disrupted": counters.disrupted + 1})
     if outcome.reason is Reason.SUSPENDED:
         return counters.model_copy(update={"suspended": counters.suspended + 1})
+    if outcome.reason in UNPLACED:
+        return counters.model_copy(update={"unplaced": counters.unplaced + 1})
     if outcome.completed:
         return counters
     return counters.model_copy(update={"failed": counters.failed + 1})

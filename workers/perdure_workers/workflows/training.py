@@ -27,7 +27,8 @@ with workflow.unsafe.imports_passed_through():
         TrainingInput,
         Wishes,
     )
-    from perdure_workers.attempts.outcome import of_suspended
+    from perdure_workers.attempts import placement
+    from perdure_workers.attempts.outcome import Outcome, of_suspended
     from perdure_workers.attempts.retry import Again, GiveUp, GoOn, decide
     from perdure_workers.messages import (
         AttemptEnd,
@@ -74,6 +75,7 @@ class TrainingWorkflow:
         self._requests: list[CheckpointRequest] = []
         self._answered = wish.answered
         self._attempt_under_way: int | None = None
+        self._placement = wish.placement
 
     @workflow.query(name=QUERY_STATUS)
     def status(self) -> TrainingJobStatus:
@@ -189,8 +191,9 @@ class TrainingWorkflow:
         while True:
             self._cut_long_history()
             await self._while_suspended()
-            number = self._story.attempt_started(workflow.now())
-            end = await self._attempt(number)
+            spec = self._placed_spec()
+            number = self._story.attempt_started(workflow.now(), _nodes(spec))
+            end = await self._attempt(number, spec)
             self._story.attempt_ended(end, workflow.now())
             if end.outcome.pod_remains:
                 await self._clean_up(attempt=number)
@@ -198,16 +201,33 @@ class TrainingWorkflow:
                 case GoOn():
                     return await self._collect(number)
                 case GiveUp(reason, message):
-                    raise Refused(reason, message)
+                    if not await self._fall_back(end.outcome):
+                        raise Refused(reason, message)
                 case Again(after_seconds) if after_seconds or not self._wishes.suspend:
                     self._story.retrying(after_seconds, workflow.now())
                     note = _warning(end.outcome.reason, self._story.status.message or end.outcome.message)
                     await self._publish(note)
                     await self._pause(after_seconds)
 
-    async def _attempt(self, number: int) -> AttemptEnd:
+    def _placed_spec(self) -> TrainingJobSpec:
+        """The spec of an attempt where it is tried now."""
+        resources = self._spec.resources or ResourcesSpec()
+        return self._spec.model_copy(update={"resources": placement.placed(resources, self._placement)})
+
+    async def _fall_back(self, outcome: Outcome) -> bool:
+        """Whether the next attempt is tried elsewhere."""
+        resources = self._spec.resources or ResourcesSpec()
+        elsewhere = placement.fall_back(resources, self._placement, outcome)
+        if elsewhere is None:
+            return False
+        self._placement = elsewhere
+        self._story.falling_back(placement.sentence(resources, elsewhere), workflow.now())
+        await self._publish(_warning(outcome.reason, self._story.status.message or outcome.message))
+        return True
+
+    async def _attempt(self, number: int, spec: TrainingJobSpec) -> AttemptEnd:
         started_at = workflow.now().timestamp()
-        starting = together(self._create_job(number), self._publish())
+        starting = together(self._create_job(number, spec), self._publish())
         if not await self._unless_suspended(starting):
             await self._clean_up(attempt=number)
             return AttemptEnd(outcome=of_suspended(None, built_in=self._spec.built_in))
@@ -218,7 +238,7 @@ class TrainingWorkflow:
             started_at=started_at,
             start_seconds=self._deadlines.start_seconds,
             permanent_exit_codes=(self._spec.retry or RetrySpec()).non_retryable_exit_codes,
-            nodes=(self._spec.resources or ResourcesSpec()).nodes,
+            nodes=_nodes(spec),
         )
         return await self._follow(request)
 
@@ -243,13 +263,13 @@ class TrainingWorkflow:
         outcome = of_suspended(end.outcome if end else None, built_in=self._spec.built_in)
         return end.model_copy(update={"outcome": outcome}) if end else AttemptEnd(outcome=outcome)
 
-    async def _create_job(self, number: int) -> None:
+    async def _create_job(self, number: int, spec: TrainingJobSpec) -> None:
         """Creates the attempt's Job, however long quota or admission refuse it, up to startSeconds."""
         give_up_at = workflow.now() + timedelta(seconds=self._deadlines.start_seconds)
         pause, longest = WAIT_FOR_ADMISSION
         while True:
             try:
-                await calls.create_job(CreateJob(job=self._job, spec=self._spec, attempt=number))
+                await calls.create_job(CreateJob(job=self._job, spec=spec, attempt=number))
             except Refused as refused:
                 if refused.reason is not Reason.JOB_REFUSED or workflow.now() >= give_up_at:
                     raise
@@ -283,6 +303,7 @@ class TrainingWorkflow:
                     carried=self._story.status,
                     suspended_seconds=self._suspended_seconds,
                     answered=self._answered,
+                    placement=self._placement,
                 )
             )
 
@@ -356,6 +377,10 @@ class TrainingWorkflow:
 
     async def _publish(self, *notes: EventNote) -> None:
         await calls.publish(PublishStatus(job=self._job, status=self._story.status, notes=list(notes)))
+
+
+def _nodes(spec: TrainingJobSpec) -> int:
+    return (spec.resources or ResourcesSpec()).nodes
 
 
 def _read(kind: type[M], argument: object) -> M | None:

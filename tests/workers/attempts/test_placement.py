@@ -1,0 +1,120 @@
+"""Where the next attempt is tried."""
+
+from __future__ import annotations
+
+import pytest
+
+from perdure_api.conditions import Reason
+from perdure_api.spec import AlternativeSpec, ResourcesSpec
+from perdure_api.workflow import Placement
+from perdure_workers.attempts.outcome import Outcome
+from perdure_workers.attempts.placement import fall_back, placed, sentence
+
+OTHER = AlternativeSpec(node_selector={"gpu": "a100"}, gpus_per_node=1)
+THIRD = AlternativeSpec(cpu="2")
+
+
+def resources(nodes: int = 4, min_nodes: int | None = None, *alternatives: AlternativeSpec) -> ResourcesSpec:
+    return ResourcesSpec(
+        nodes=nodes,
+        min_nodes=min_nodes,
+        alternatives=list(alternatives),
+        gpus_per_node=2,
+        cpu="8",
+        node_selector={"gpu": "h100"},
+    )
+
+
+def unplaced(nodes: int | None, reason: Reason = Reason.NO_CAPACITY) -> Outcome:
+    return Outcome(reason=reason, message="no node", pod_remains=True, placed_nodes=nodes)
+
+
+@pytest.mark.parametrize(
+    ("asked", "at", "outcome", "expected"),
+    [
+        (resources(1), Placement(), unplaced(0), None),
+        (resources(4), Placement(), unplaced(3), None),
+        (resources(4, 2), Placement(), unplaced(3), Placement(nodes=3, room=(3,))),
+        (resources(4, 2), Placement(), unplaced(1), None),
+        (resources(4, 4), Placement(), unplaced(3), None),
+        (resources(4, 1), Placement(), unplaced(0), None),
+        (resources(4, 1), Placement(nodes=3, room=(3,)), unplaced(2), Placement(nodes=2, room=(3,))),
+        (resources(4, 2), Placement(nodes=3, room=(3,)), unplaced(1), None),
+        (resources(4, 1, OTHER), Placement(), unplaced(3), Placement(alternative=1, room=(3,))),
+        (
+            resources(4, 1, OTHER, THIRD),
+            Placement(alternative=1, room=(3,)),
+            unplaced(1),
+            Placement(alternative=2, room=(3, 1)),
+        ),
+        (
+            resources(4, 1, OTHER),
+            Placement(alternative=1, room=(3,)),
+            unplaced(2),
+            Placement(alternative=0, nodes=3, room=(3, 2)),
+        ),
+        (
+            resources(4, 1, OTHER),
+            Placement(alternative=1, room=(2,)),
+            unplaced(3),
+            Placement(alternative=1, nodes=3, room=(2, 3)),
+        ),
+        (resources(4, 4, OTHER), Placement(alternative=1, room=(3,)), unplaced(2), None),
+        (
+            resources(1, None, OTHER),
+            Placement(),
+            unplaced(None, Reason.IMAGE_PULL_FAILED),
+            Placement(alternative=1, room=(0,)),
+        ),
+        (resources(4, 1), Placement(), unplaced(None, Reason.IMAGE_PULL_FAILED), None),
+        (resources(4, 1, OTHER), Placement(), unplaced(3, Reason.FAILED), None),
+        (resources(4, 1, OTHER), Placement(), unplaced(3, Reason.CANNOT_START), None),
+    ],
+    ids=[
+        "there is nothing else",
+        "all nodes are needed",
+        "fewer are enough",
+        "too few",
+        "as many as are asked for are needed",
+        "none at all",
+        "fewer still",
+        "fewer still, too few",
+        "alternatives come first",
+        "the next alternative",
+        "the first had most room",
+        "the alternative had most room",
+        "nowhere enough",
+        "another image may be there",
+        "fewer nodes bring no image",
+        "it failed by itself",
+        "it can start nowhere",
+    ],
+)
+def test_fall_back(asked: ResourcesSpec, at: Placement, outcome: Outcome, expected: Placement | None) -> None:
+    assert fall_back(asked, at, outcome) == expected
+
+
+def test_an_alternative_changes_what_it_names_and_leaves_the_rest() -> None:
+    asked = resources(4, 1, OTHER)
+
+    got = placed(asked, Placement(alternative=1, nodes=3))
+
+    assert (got.node_selector, got.gpus_per_node, got.cpu, got.nodes) == ({"gpu": "a100"}, 1, "8", 3)
+    assert placed(asked, Placement()) == asked
+
+
+def test_an_alternative_that_has_been_through_a_history_changes_nothing_else() -> None:
+    asked = ResourcesSpec.model_validate_json(resources(4, 1, THIRD).model_dump_json(by_alias=True))
+
+    got = placed(asked, Placement(alternative=1))
+
+    assert (got.node_selector, got.gpus_per_node, got.cpu) == ({"gpu": "h100"}, 2, "2")
+
+
+def test_where_it_goes_is_a_sentence() -> None:
+    asked = resources(4, 1, OTHER)
+
+    assert sentence(asked, Placement(alternative=1)) == "the next attempt asks for resources.alternatives[0]"
+    assert (
+        sentence(asked, Placement(nodes=3)) == "the next attempt asks for the first resources on 3 instead of 4 nodes"
+    )

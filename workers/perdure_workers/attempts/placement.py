@@ -1,0 +1,58 @@
+"""Where the next attempt is tried when one has found no place: other resources, then fewer nodes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from perdure_api.conditions import Reason
+from perdure_api.spec import ResourcesSpec
+from perdure_api.workflow import Placement
+from perdure_workers.attempts.outcome import Outcome
+
+UNPLACED: Final = frozenset({Reason.NO_CAPACITY, Reason.IMAGE_PULL_FAILED})
+"""How attempts end that found no place: nothing was trained, and elsewhere it may work."""
+
+
+def placed(resources: ResourcesSpec, placement: Placement) -> ResourcesSpec:
+    """What an attempt at this place asks for."""
+    update: dict[str, object] = {}
+    if placement.alternative:
+        chosen = resources.alternatives[placement.alternative - 1]
+        update = {name: getattr(chosen, name) for name in chosen.model_fields_set if getattr(chosen, name) is not None}
+    if placement.nodes is not None:
+        update["nodes"] = placement.nodes
+    return resources.model_copy(update=update)
+
+
+def fall_back(resources: ResourcesSpec, placement: Placement, outcome: Outcome) -> Placement | None:
+    """The place to try after an attempt that found none; None when there is no other.
+
+    First each alternative as it stands; then the one of all places, the first among them, that had room for most
+    nodes, with so many, if that is enough.
+
+    Args:
+        resources: What the user asks for.
+        placement: Where the attempt was tried.
+        outcome: How it ended.
+    """
+    if outcome.reason not in UNPLACED:
+        return None
+    room = (*placement.room, outcome.placed_nodes or 0)
+    if placement.nodes is None and placement.alternative < len(resources.alternatives):
+        return Placement(alternative=placement.alternative + 1, room=room)
+    if placement.nodes is None:
+        nodes = max(room)
+        best = Placement(alternative=room.index(nodes), nodes=nodes, room=room)
+    else:
+        nodes = outcome.placed_nodes or 0
+        best = placement.model_copy(update={"nodes": nodes})
+    asked = placement.nodes or resources.nodes
+    return best if (resources.min_nodes or resources.nodes) <= nodes < asked else None
+
+
+def sentence(resources: ResourcesSpec, placement: Placement) -> str:
+    """Where the next attempt is tried, for people."""
+    where = f"resources.alternatives[{placement.alternative - 1}]" if placement.alternative else "the first resources"
+    if placement.nodes is None:
+        return f"the next attempt asks for {where}"
+    return f"the next attempt asks for {where} on {placement.nodes} instead of {resources.nodes} nodes"
