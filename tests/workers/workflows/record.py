@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,13 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from perdure_api import names
-from perdure_api.conditions import Reason
-from perdure_api.spec import DeadlinesSpec, RetrySpec, TrainingJobSpec
-from perdure_api.workflow import JobRef, TrainingInput
+from perdure_api.conditions import Phase, Reason
+from perdure_api.spec import AlternativeSpec, DeadlinesSpec, ResourcesSpec, RetrySpec, TrainingJobSpec
+from perdure_api.workflow import SIGNAL_CHECKPOINT, SIGNAL_WISHES, CheckpointRequest, JobRef, TrainingInput, Wishes
 from perdure_workers.attempts.outcome import Outcome
 from perdure_workers.process import sandbox
 from perdure_workers.workflows.training import TrainingWorkflow
-from tests.workers.workflows.conftest import BUILT_IN, COMPLETED, DISRUPTED, FAILED, OWN, STORE_AWAY, World
+from tests.workers.workflows.conftest import BUILT_IN, COMPLETED, DISRUPTED, FAILED, OWN, STORE_AWAY, Handle, World
 
 HISTORIES = Path(__file__).parents[1] / "histories"
 QUICK = RetrySpec(max_attempts=2, initial_interval_seconds=0)
@@ -37,7 +38,9 @@ class Scenario:
 
     spec: TrainingJobSpec
     world: World
-    cancel: bool = False
+    steer: Callable[[Handle, World], Awaitable[None]] | None = None
+    """What people do to it meanwhile."""
+    is_cancelled: bool = False
 
 
 def scenarios() -> dict[str, Scenario]:
@@ -54,15 +57,41 @@ def scenarios() -> dict[str, Scenario]:
         "dataset-broken": Scenario(BUILT_IN, World(checks=[Reason.DATASET_BROKEN])),
         "job-refused": Scenario(OWN, World(creations=[Reason.JOB_REFUSED, None])),
         "no-capacity": Scenario(OWN, World(endings=[no_pod])),
-        "cancelled": Scenario(OWN, World(monitor_for_ever=True), cancel=True),
+        "fell-back": Scenario(
+            OWN.model_copy(update={"resources": ResourcesSpec(alternatives=[AlternativeSpec(cpu="1")])}),
+            World(endings=[no_pod, COMPLETED]),
+        ),
+        "suspended": Scenario(BUILT_IN, World(monitor_for_ever=True, endings=[DISRUPTED, COMPLETED]), _suspend),
+        "cancelled": Scenario(OWN, World(monitor_for_ever=True), _cancel, is_cancelled=True),
         "too-long": Scenario(
             OWN.model_copy(update={"deadlines": DeadlinesSpec(active_seconds=1)}), World(monitor_for_ever=True)
         ),
     }
 
 
+async def _cancel(handle: Handle, world: World) -> None:
+    await world.created_one.wait()
+    await handle.cancel()
+
+
+async def _suspend(handle: Handle, world: World) -> None:
+    """Suspends it while it runs, and asks for a checkpoint; then lets it go on."""
+    await _until(lambda: world.monitored == [1])
+    await handle.signal(SIGNAL_CHECKPOINT, CheckpointRequest(reason="before it is suspended"))
+    await _until(lambda: len(world.commanded) == 1)
+    await handle.signal(SIGNAL_WISHES, Wishes(generation=2, suspend=True))
+    await _until(lambda: world.phases[-1:] == [Phase.SUSPENDED])
+    world.monitor_for_ever = False
+    await handle.signal(SIGNAL_WISHES, Wishes(generation=3))
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 - the world is told by several activities
+        await asyncio.sleep(0.01)
+
+
 async def record(version: str) -> None:
-    """Writes one JSON file for each scenario."""
+    """Writes one JSON file for each scenario. What is there already stays: it is of the code of its time."""
     folder = HISTORIES / version
     folder.mkdir(parents=True, exist_ok=True)
     server = str(Path(sys.executable).with_name("temporal"))
@@ -70,8 +99,10 @@ async def record(version: str) -> None:
         dev_server_existing_path=server, data_converter=pydantic_data_converter
     ) as environment:
         for name, scenario in scenarios().items():
-            (folder / f"{name}.json").write_text(await _history(environment.client, name, scenario))
-            sys.stdout.write(f"{version}/{name}.json\n")
+            file = folder / f"{name}.json"
+            if not file.exists():
+                file.write_text(await _history(environment.client, name, scenario))
+                sys.stdout.write(f"{version}/{name}.json\n")
 
 
 async def _history(client: Client, name: str, scenario: Scenario) -> str:
@@ -90,13 +121,12 @@ async def _history(client: Client, name: str, scenario: Scenario) -> str:
         handle = await client.start_workflow(
             TrainingWorkflow.run, wish, id=job.workflow_id, task_queue=names.TASK_QUEUE_CPU
         )
-        if scenario.cancel:
-            await scenario.world.created_one.wait()
-            await handle.cancel()
+        if scenario.steer:
+            await scenario.steer(handle, scenario.world)
         try:
             await handle.result()
         except WorkflowFailureError:
-            if not scenario.cancel:
+            if not scenario.is_cancelled:
                 raise
         return _without_stack_traces((await handle.fetch_history()).to_json())
 
