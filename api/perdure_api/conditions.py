@@ -123,6 +123,8 @@ class Reason(StrEnum):
     """The container needed more memory than it may use, or than the GPU has."""
     PEER_LOST = "PeerLost"
     """One of several nodes hung, or the others could no longer reach it, and nothing in the cluster says why."""
+    HUNG = "Hung"
+    """It made no progress for deadlines.progressSeconds, and was ended."""
     NO_CAPACITY = "NoCapacity"
     """No node can take the pod."""
     IMAGE_PULL_FAILED = "ImagePullFailed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -104,13 +105,18 @@ class TerminationMessage(TolerantModel):
     """The newest checkpoint that this attempt committed."""
     result_uri: str | None = None
     """The result document, when the attempt finished."""
+    stacks: str | None = None
+    """Where every thread was when the end was asked for, as Python's faulthandler writes it; shown of what hung."""
 
     def encode(self) -> str:
-        """JSON that fits the kubelet's limit; a message that is too long loses its middle."""
+        """JSON that fits the kubelet's limit: stacks lose their beginning, then a message its middle."""
         text = self.model_dump_json(by_alias=True, exclude_none=True)
         excess = len(text.encode()) - TERMINATION_MESSAGE_LIMIT_BYTES
         if excess <= 0:
             return text
+        if self.stacks:
+            fewer = self.stacks[-(len(self.stacks) * 3 // 4) :] if len(self.stacks) > 1 else None
+            return self.model_copy(update={"stacks": fewer}).encode()
         # Escapes can make one character six bytes: halve until it fits instead of computing.
         half = max(0, len(self.message) // 2 - excess // 2 - 8)
         shorter = f"{self.message[:half]} … {self.message[len(self.message) - half :]}" if half else ""
@@ -118,11 +124,14 @@ class TerminationMessage(TolerantModel):
 
     @classmethod
     def decode(cls, text: str) -> TerminationMessage:
-        """The message a container left, whatever it is: plain text becomes the sentence, garbage is named so."""
+        """The message a container left, whatever it is: plain text becomes the sentence, garbage is named so.
+
+        Stacks alone are of one that was killed before it could say more.
+        """
         try:
             return cls.model_validate_json(text)
         except ValidationError:
-            return cls(message=_sentence_of(text))
+            return cls(stacks=text) if _STACKS.search(text) else cls(message=_sentence_of(text))
 
 
 class ResultDocument(TolerantModel):
@@ -146,6 +155,7 @@ class ResultDocument(TolerantModel):
     """SHA-256 of what went in: `dataset`, `model`, `config`, `tokenizer`."""
 
 
+_STACKS: Final = re.compile(r"^(Current thread|Thread) 0x[0-9a-f]+ .*\(most recent call first\):", re.MULTILINE)
 _GARBAGE_SHARE: Final = 0.05
 _GARBAGE_CHARACTERS: Final = 8
 """More than this share, and number, of characters that cannot be shown is no text."""

@@ -77,7 +77,11 @@ def pod_page() -> str:
                 "[How a run ends](endings.md) has the sentences of the built-in trainer.\n"
             ),
             *_enum_table(ExitCode),
-            f"\nA container that is to end gets SIGTERM, and SIGKILL {GRACE_SECONDS} s later.\n",
+            (
+                f"\nA container that is to end gets SIGTERM, and SIGKILL {GRACE_SECONDS} s later. Stacks that Python's "
+                "`faulthandler` then writes to `/dev/termination-log` (`faulthandler.register(signal.SIGTERM, "
+                'file=open("/dev/termination-log", "w"), chain=True)`) say where an attempt hung.\n'
+            ),
             "\n## Progress\n",
             (
                 f"Reports go to `{Env.PROGRESS_URL}` as JSON, in the form of Kubeflow's KEP-2779. The built-in trainer "

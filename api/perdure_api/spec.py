@@ -435,6 +435,14 @@ class DeadlinesSpec(ApiModel):
         le=86_400 * 30,
         description="An attempt's pod must be running after this time: else the job says what it lacked and fails.",
     )
+    progress_seconds: int | None = Field(
+        default=None,
+        ge=10,
+        le=86_400 * 30,
+        description="An attempt that has told nothing new for so long hangs: it is ended, says where each of its "
+        "threads was, and is tried again like one that failed. Counts from when its pod runs, so it must be longer "
+        "than reading the data and evaluating take. Left out: attempts may be silent for ever.",
+    )
     active_seconds: int | None = Field(
         default=None, ge=1, le=86_400 * 365, description="The whole job must end within this time."
     )

@@ -28,6 +28,7 @@ ADVICE: Final[Mapping[str, str]] = {
     Reason.TEMPORAL_UNAVAILABLE: "Nothing, unless Temporal stays away: it starts by itself.",
     Reason.OUT_OF_MEMORY: "Give it more memory (spec.resources), or a smaller batchSize or sequenceLength.",
     Reason.PEER_LOST: "Look at the log and the node of the rank that the message names; it is tried again.",
+    Reason.HUNG: "Look at where its threads were, as the message says; raise deadlines.progressSeconds if it was slow.",
     Reason.NO_CAPACITY: "Ask for less, name resources.alternatives or minNodes, or add nodes that have what it needs.",
     Reason.IMAGE_PULL_FAILED: "Check the image's name, and that the nodes may pull it.",
     Reason.CANNOT_START: "Correct what the message names (command, Secret, …) in a new TrainingJob.",

@@ -21,6 +21,7 @@ from perdure_trainer.attempts import newest_attempt
 from perdure_trainer.failures import Stopped, TrainerError, UsageError, failure_of
 from perdure_trainer.patience import Patience
 from perdure_trainer.settings import Settings, from_environment, from_file
+from perdure_trainer.stacks import Stacks
 from perdure_trainer.stopping import StopSignal
 
 _log = structlog.get_logger()
@@ -39,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _log.error("run_ended", exit_code=int(error.exit_code), message=str(error))
         termination.leave(TerminationMessage(message=str(error)))
         return error.exit_code
-    code, last_words = _run(options, StopSignal())
-    termination.leave(last_words, options.termination_log)
+    stacks = Stacks(options.termination_log)
+    code, last_words = _run(options, StopSignal(), stacks)
+    termination.leave(last_words.model_copy(update={"stacks": stacks.told()}), options.termination_log)
     console.say(sys.stderr, last_words)
     return code
 
@@ -65,10 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace, stop: StopSignal) -> tuple[ExitCode, TerminationMessage]:
+def _run(options: argparse.Namespace, stop: StopSignal, stacks: Stacks) -> tuple[ExitCode, TerminationMessage]:
     run = settings = None
     try:
         stop.install()  # in here, for a signal may come at once
+        stacks.install()
         settings = _settings(options)
         rank = {"rank": settings.place.rank} if settings.place.world > 1 else {}
         console.configure(sys.stderr, {"job": settings.job_name, "attempt": settings.attempt, **rank})

@@ -74,6 +74,10 @@ class Monitor(TolerantModel):
     permanent_exit_codes: list[int] = []
     nodes: int = 1
     """Pods that the attempt consists of."""
+    progress_seconds: float | None = None
+    """How long it may tell nothing new; None: for ever."""
+    stacks_uri: str | None = None
+    """Where to keep the stacks of one that hung."""
 
 
 class MonitorNote(TolerantModel):
@@ -81,6 +85,12 @@ class MonitorNote(TolerantModel):
 
     step: int | None = None
     checkpoint_step: int | None = None
+    running_since: float | None = None
+    """Unix seconds when its pods were first seen to run."""
+    hung_since: float | None = None
+    """Unix seconds when it was found to hang, and its Job deleted."""
+    hung: str = ""
+    """What was seen of it then."""
     published: str | None = None
     """What was last written to the status, so that a successor does not write it again."""
 

@@ -150,7 +150,8 @@ def _workers(
     source = _source(settings)
     ended = Counter("perdure_attempts_ended", "Attempts that ended, by how.", ["reason"], registry=registry)
     resources = ResourceActivities(cluster, defaults)
-    storage = StorageActivities(Stores())
+    stores = Stores()
+    storage = StorageActivities(stores)
     cpu = Worker(
         client,
         task_queue=names.TASK_QUEUE_CPU,
@@ -173,7 +174,7 @@ def _workers(
     watch = Worker(
         client,
         task_queue=names.TASK_QUEUE_WATCH,
-        activities=[MonitorActivities(cluster, index, board, writer, source, ended).monitor_training],
+        activities=[MonitorActivities(cluster, index, board, writer, source, stores, ended).monitor_training],
         interceptors=[LogContext()],
         max_concurrent_activities=settings.watch_slots,
         graceful_shutdown_timeout=timedelta(seconds=settings.grace_seconds),

@@ -239,7 +239,7 @@ def test_a_step_that_goes_back_is_late_and_dropped() -> None:
     board = ProgressBoard()
 
     assert board.put(KEY, told(10))
-    assert board.put(KEY, told(10))
+    assert board.put(KEY, told(10, 10))
     assert board.put(KEY, told(9)) is False
     assert board.put(KEY, told(None)) is False
 
@@ -252,7 +252,7 @@ def test_a_trainer_that_does_not_tell_its_step_is_heard_as_long_as_it_tells_none
     board = ProgressBoard()
 
     assert board.put(KEY, told(None))
-    assert board.put(KEY, told(None))
+    assert board.put(KEY, told(None, 1))
     assert board.put(KEY, told(0))
     assert board.put(KEY, told(None))
     assert board.put(KEY, told(1))
@@ -334,3 +334,29 @@ def test_a_report_that_took_the_longer_way_does_not_turn_back_what_is_shown(
 
 def test_where_nothing_is_shown_everything_is_news() -> None:
     assert not is_stale(ProgressStatus(step=1, last_updated=NOW), None)
+
+
+@pytest.mark.parametrize(
+    ("update", "is_news", "last_updated"),
+    [
+        ({}, False, NOW),
+        ({"tokens_per_second": 3.0}, True, NOW),
+        ({"step": 8}, True, AT_THE_END),
+        ({"metrics": {"loss": 2.0}}, True, AT_THE_END),
+        ({"percent": 50}, True, AT_THE_END),
+    ],
+    ids=["the same again", "another speed", "a step", "another loss", "a share"],
+)
+def test_a_report_without_progress_is_as_old_as_the_last_one_with_some(
+    update: dict[str, Any],
+    is_news: bool,  # noqa: FBT001
+    last_updated: str,
+) -> None:
+    board = ProgressBoard()
+    board.put(KEY, told(7))
+    again = told(7).progress.model_copy(update={"last_updated": AT_THE_END, **update})
+
+    assert board.put(KEY, Told(JOB, again, None)) is is_news
+    kept = board.get(KEY)
+    assert kept
+    assert kept.progress.last_updated == last_updated

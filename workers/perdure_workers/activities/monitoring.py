@@ -15,13 +15,16 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from perdure_api import names
 from perdure_api.conditions import Condition, ConditionStatus, ConditionType, Phase, Reason
 from perdure_api.events import EventKind, EventNote
-from perdure_api.pod import TerminationMessage
+from perdure_api.pod import GRACE_SECONDS, TerminationMessage
 from perdure_api.status import ProgressStatus, TrainingJobStatus
+from perdure_api.uri import parse_uri
 from perdure_api.workflow import JobRef
 from perdure_control.cluster import EVENTS, JOBS, Cluster, ClusterError, Document, NotFound
 from perdure_control.statuses import EventSource, apply_status, read_status, record_event
+from perdure_data.errors import StoreError
+from perdure_data.stores import Stores
 from perdure_workers.attempts.assess import Assessment, Ended, Running, Waiting, assess
-from perdure_workers.attempts.outcome import Outcome
+from perdure_workers.attempts.outcome import Outcome, of_hung
 from perdure_workers.messages import ActivityName, AttemptEnd, Monitor, MonitorNote
 from perdure_workers.progress.board import ProgressBoard, Told, newest_of, with_last_words
 from perdure_workers.progress.writer import ProgressWriter
@@ -37,6 +40,9 @@ STOPPING_SECONDS: Final = 45.0
 """The same for pods that are being ended: they save and go; longer is worth a word."""
 UNSEEN_SECONDS: Final = 10.0
 """After this a Job that the informer does not show is asked for by name."""
+HUNG_SECONDS: Final = GRACE_SECONDS + 25.0
+"""After this an attempt that hung, and whose Job is deleted, is on a node that does not answer."""
+_KEEP_SECONDS: Final = 20.0
 NO_POD_SECONDS: Final = 4.0
 """After this a Job without a pod is asked why."""
 
@@ -53,6 +59,7 @@ class MonitorActivities:
         board: ProgressBoard,
         writer: ProgressWriter,
         source: EventSource,
+        stores: Stores,
         ended: Counter,
     ) -> None:
         self._cluster = cluster
@@ -60,13 +67,15 @@ class MonitorActivities:
         self._board = board
         self._writer = writer
         self._source = source
+        self._stores = stores
         self._ended = ended
 
     @activity.defn(name=ActivityName.MONITOR_TRAINING)
     async def monitor_training(self, request: Monitor) -> AttemptEnd:
         """Returns when no pod of the attempt can run any more, or when none ever will.
 
-        Never touches the Job: a worker that stops, or a monitor that is replaced, leaves training alone.
+        A worker that stops, or a monitor that is replaced, leaves training alone: the Job is touched only where the
+        attempt hangs, and it is deleted then by its uid.
         """
         key = AttemptKey(request.job.uid, request.attempt)
         details = activity.info().heartbeat_details
@@ -78,6 +87,7 @@ class MonitorActivities:
         shown = await self._shown(request)
         reached = self._reached(key, outcome, shown)
         self._take_last_words(key, request.job, outcome.words, shown)
+        outcome = await self._kept(request, outcome)
         await self._writer.flush(key)
         self._ended.labels(reason=str(outcome.reason)).inc()
         log.info(
@@ -87,6 +97,22 @@ class MonitorActivities:
             exit_code=outcome.exit_code,
         )
         return AttemptEnd(outcome=outcome, from_step=outcome.words.from_step, to_step=reached)
+
+    async def _kept(self, request: Monitor, outcome: Outcome) -> Outcome:
+        """The outcome without stacks, which would make histories large: of what hung they are kept in the store."""
+        stacks = outcome.words.stacks
+        if stacks is None:
+            return outcome
+        outcome = outcome.model_copy(update={"words": outcome.words.model_copy(update={"stacks": None})})
+        if outcome.reason is not Reason.HUNG or request.stacks_uri is None:
+            return outcome
+        try:
+            async with asyncio.timeout(_KEEP_SECONDS):
+                await asyncio.to_thread(self._stores.put, parse_uri(request.stacks_uri), stacks.encode())
+        except (StoreError, TimeoutError) as error:
+            log.warning("stacks_not_kept", uri=request.stacks_uri, error=str(error))
+            return outcome
+        return outcome.model_copy(update={"message": f"{outcome.message}; every thread: {request.stacks_uri}"})
 
     async def _shown(self, request: Monitor) -> TrainingJobStatus | None:
         """The status, where it shows progress of this attempt."""
@@ -149,7 +175,11 @@ class _Follower:
                 news = watcher.next_news()
                 assessment = await self._look(key)
                 if isinstance(assessment, Ended):
-                    return assessment.outcome
+                    return of_hung(assessment.outcome, self._note.hung) if self._note.hung else assessment.outcome
+                if self._note.hung_since and time.time() - self._note.hung_since > HUNG_SECONDS:
+                    return of_hung(None, self._note.hung)
+                if isinstance(assessment, Running) and (why := await self._hangs(key)):
+                    await self._end_hung(key, why)
                 patience = await self._tell(assessment)
                 self._heartbeat(key)
                 await _wait_for(news, stop, patience)
@@ -180,6 +210,49 @@ class _Follower:
             nodes=self._request.nodes,
         )
 
+    async def _hangs(self, key: AttemptKey) -> str | None:
+        """What shows that an attempt whose pods run makes no progress; None when nothing does."""
+        limit = self._request.progress_seconds
+        if limit is None or self._note.hung:
+            return None
+        if self._note.running_since is None:
+            self._note = self._note.model_copy(update={"running_since": time.time()})
+        told = self._board.get(key)
+        if time.time() - self._moved_at(told.progress if told else None) < limit:
+            return None
+        try:
+            # Another worker may have heard of it.
+            shown = await read_status(self._cluster, self._request.job)
+        except ClusterError:
+            return None
+        progress = shown.progress if shown else None
+        if time.time() - max(self._moved_at(progress), self._moved_at(told.progress if told else None)) < limit:
+            return None
+        reached = f" since step {progress.step}" if progress and progress.step else ""
+        return f"no progress for {limit:.0f} s{reached}, so it was ended"
+
+    def _moved_at(self, progress: ProgressStatus | None) -> float:
+        """When there was progress last, in Unix seconds: when it began to run, if none was told since."""
+        began = self._note.running_since or time.time()
+        if progress is None or progress.last_updated is None:
+            return began
+        return max(began, datetime.fromisoformat(progress.last_updated).timestamp())
+
+    async def _end_hung(self, key: AttemptKey, why: str) -> None:
+        """Deletes the Job: its pods get SIGTERM, and say where they are."""
+        job = self._index.view(key).job
+        if job is None:
+            return
+        try:
+            await self._cluster.delete(JOBS.path(job.namespace, job.name), uid=job.uid)
+        except NotFound:
+            log.info("job_of_hung_attempt_was_gone")
+        except ClusterError as error:
+            log.warning("hung_attempt_not_ended", error=error.message)
+            return
+        self._note = self._note.model_copy(update={"hung": why, "hung_since": time.time()})
+        log.warning("attempt_hangs", attempt=self._request.attempt, why=why)
+
     async def _tell(self, assessment: Waiting | Running) -> float:
         """Writes what has lasted long enough.
 
@@ -190,6 +263,8 @@ class _Follower:
             self._seen, self._seen_since = assessment, time.monotonic()
         left = self._request.started_at + self._request.start_seconds - time.time()
         patience = LOOK_SECONDS if isinstance(assessment, Running) else min(LOOK_SECONDS, max(0.1, left))
+        if self._request.progress_seconds:
+            patience = min(patience, max(1.0, self._request.progress_seconds / 4))
         text = repr(assessment)
         quiet = isinstance(assessment, Waiting) and assessment.reason is Reason.STARTING
         if quiet:

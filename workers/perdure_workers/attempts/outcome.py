@@ -10,6 +10,7 @@ from perdure_api.conditions import Reason
 from perdure_api.exit_codes import PERMANENT, ExitCode
 from perdure_api.model import TolerantModel
 from perdure_api.pod import TerminationMessage
+from perdure_workers.attempts.stacks import whereabouts
 from perdure_workers.watching.facts import PodFacts, Termination
 
 DISRUPTIONS: Final = frozenset(
@@ -98,6 +99,22 @@ def of_suspended(outcome: Outcome | None, *, built_in: bool) -> Outcome:
     saved = outcome.words.checkpoint
     what = f"suspended; the checkpoint of step {saved.step} is saved" if saved else "suspended"
     return outcome.model_copy(update={"reason": Reason.SUSPENDED, "message": what, "pod_remains": False})
+
+
+def of_hung(outcome: Outcome | None, why: str) -> Outcome:
+    """The outcome of an attempt that was ended because it made no progress.
+
+    Args:
+        outcome: How it then ended; None: it cannot be known, and its pods may be there still.
+        why: What was seen of it.
+    """
+    if outcome is None:
+        return Outcome(reason=Reason.HUNG, message=f"{why}; its node does not answer", pod_remains=True)
+    if outcome.completed and outcome.words.result_uri:
+        return outcome
+    where = whereabouts(outcome.words.stacks or "")
+    message = f"{why}; it was in {where}" if where else why
+    return outcome.model_copy(update={"reason": Reason.HUNG, "message": message})
 
 
 def _weight(pod: PodFacts, outcome: Outcome) -> int:

@@ -17,7 +17,7 @@ _DISRUPTION_PAUSE_SECONDS: Final = 1.0
 _LONGEST_DISRUPTION_PAUSE_SECONDS: Final = 60.0
 
 _DISRUPTED: Final = frozenset({Reason.DISRUPTED, Reason.JOB_DELETED, Reason.FENCED})
-_COUNTED: Final = frozenset({Reason.FAILED, Reason.OUT_OF_MEMORY, Reason.PEER_LOST})
+_COUNTED: Final = frozenset({Reason.FAILED, Reason.OUT_OF_MEMORY, Reason.PEER_LOST, Reason.HUNG})
 
 
 @dataclass(frozen=True)

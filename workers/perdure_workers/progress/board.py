@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -46,14 +47,23 @@ class ProgressBoard:
         before = self._told.get(key)
         if before and (told.progress.step or 0) < (before.progress.step or 0):
             return False
+        if before and not _moved(before.progress, told.progress):
+            # Said again, it is as old as when it was said first: by that one sees that a trainer hangs.
+            since = before.progress.last_updated
+            told = dataclasses.replace(told, progress=told.progress.model_copy(update={"last_updated": since}))
         if before and told.checkpoint is None:
             told = Told(told.job, told.progress, before.checkpoint)
         self._told[key] = told
-        return True
+        return told != before
 
     def forget(self, key: AttemptKey) -> None:
         """The attempt is over."""
         self._told.pop(key, None)
+
+
+def _moved(before: ProgressStatus, after: ProgressStatus) -> bool:
+    """Whether there is progress between two reports; a speed and an estimate may change without."""
+    return (before.step, before.percent, before.metrics) != (after.step, after.percent, after.metrics)
 
 
 def with_last_words(told: Told, words: TerminationMessage, now: str) -> Told:

@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
         SIGNAL_CHECKPOINT,
         SIGNAL_WISHES,
         CheckpointRequest,
+        JobRef,
         TrainingInput,
         Wishes,
     )
@@ -239,6 +240,8 @@ class TrainingWorkflow:
             start_seconds=self._deadlines.start_seconds,
             permanent_exit_codes=(self._spec.retry or RetrySpec()).non_retryable_exit_codes,
             nodes=_nodes(spec),
+            progress_seconds=self._deadlines.progress_seconds,
+            stacks_uri=_stacks_uri(self._job, spec, number),
         )
         return await self._follow(request)
 
@@ -377,6 +380,13 @@ class TrainingWorkflow:
 
     async def _publish(self, *notes: EventNote) -> None:
         await calls.publish(PublishStatus(job=self._job, status=self._story.status, notes=list(notes)))
+
+
+def _stacks_uri(job: JobRef, spec: TrainingJobSpec, attempt: int) -> str | None:
+    """Where the stacks of an attempt that hung are kept."""
+    if not spec.output or spec.deadlines is None or spec.deadlines.progress_seconds is None:
+        return None
+    return f"{names.attempt_uri(names.run_uri(spec.output.uri, job.uid), attempt)}/stacks.txt"
 
 
 def _nodes(spec: TrainingJobSpec) -> int:
