@@ -8,7 +8,7 @@ import pytest
 
 from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
-from tests.cluster.conftest import BUCKET, Document, Jobs, condition, phase
+from tests.cluster.conftest import BUCKET, Document, Jobs, condition, phase, wait_until
 from tests.trainer import tiny
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -27,7 +27,7 @@ def test_a_trainer_that_tells_nothing_is_ended_and_tried_again(jobs: Jobs) -> No
     assert (phase(job), condition(job, "Succeeded")["reason"]) == ("Failed", "MaxAttemptsReached")
     assert [attempt["reason"] for attempt in job["status"]["attempts"]] == ["Hung", "Hung"]
     assert "no progress for 15 s, so it was ended" in job["status"]["message"]
-    assert jobs.pods("silent") == []
+    wait_until(lambda: jobs.pods("silent") == [], 30, lambda: "a pod stays")
 
 
 def test_a_trainer_that_tells_of_progress_is_left_alone_however_long_it_takes(

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.cluster.conftest import ROOT, Jobs, Kubectl, wait_until
+from tests.cluster.conftest import ROOT, Jobs, Kubectl
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -41,22 +41,3 @@ def test_every_metric_that_is_documented_is_served_and_every_one_of_ours_is_docu
     names = {name for text in served for name in re.findall(r"^# TYPE (perdure_\w+) ", text, re.MULTILINE)}
 
     assert {name for name in names if not name.endswith("_created")} == documented
-
-
-def test_a_worker_that_does_not_reach_temporal_says_so_and_stays_ready(system: Kubectl) -> None:
-    system("scale", "statefulset/perdure-temporal", "--replicas=0")
-    try:
-        wait_until(
-            lambda: "temporal: no answer" in told(system, "worker", "/readyz"), 60, lambda: "it says all is well"
-        )
-    finally:
-        system("scale", "statefulset/perdure-temporal", "--replicas=1")
-        system("rollout", "status", "statefulset/perdure-temporal", "--timeout=120s")
-    wait_until(
-        lambda: (
-            told(system, "worker", "/readyz").count("temporal: ok") > 0
-            and "no answer" not in told(system, "worker", "/readyz")
-        ),
-        60,
-        lambda: "it does not say that Temporal is back",
-    )

@@ -82,7 +82,7 @@ def test_a_job_that_nowhere_fits_as_asked_takes_the_next_alternative(jobs: Jobs)
             "true",
             resources={
                 "nodeSelector": {"gpu": "none-such"},
-                "alternatives": [{"gpusPerNode": 99}, {"nodeSelector": {}}],
+                "alternatives": [{"gpusPerNode": 64}, {"nodeSelector": {}}],
             },
             deadlines={"startSeconds": 5},
         ),
@@ -100,7 +100,7 @@ def test_a_job_that_finds_no_place_anywhere_says_what_it_lacked(jobs: Jobs) -> N
         "nowhere",
         jobs.own(
             "true",
-            resources={"nodes": 2, "minNodes": 2, "gpusPerNode": 99, "alternatives": [{"gpusPerNode": 98}]},
+            resources={"nodes": 2, "minNodes": 2, "gpusPerNode": 64, "alternatives": [{"gpusPerNode": 63}]},
             deadlines={"startSeconds": 5},
         ),
     )
