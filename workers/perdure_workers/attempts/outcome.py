@@ -89,11 +89,11 @@ def of_suspended(outcome: Outcome | None, *, built_in: bool) -> Outcome:
     and of a trainer that is not ours an exit code of 0 does not show that: some end so when they are told to stop.
 
     Args:
-        outcome: How it ended; None: its pods are on a node that does not answer.
+        outcome: How it ended; None: it had not begun, or its pods are on a node that does not answer.
         built_in: Whether our own trainer ran.
     """
     if outcome is None:
-        return Outcome(reason=Reason.SUSPENDED, message="suspended; its node does not answer, so it told nothing more")
+        return Outcome(reason=Reason.SUSPENDED, message="suspended before it told how far it had come")
     if outcome.completed and built_in:
         return outcome
     saved = outcome.words.checkpoint
