@@ -273,3 +273,15 @@ def test_pods_whose_job_is_deleted_are_being_ended_whatever_they_say(name: str, 
     assert isinstance(assessment, Waiting)
     assert assessment.reason is Reason.STOPPING
     assert pod(name).name in assessment.message
+
+
+@pytest.mark.parametrize("name", ["completed", "exit-1"])
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_pod_whose_container_ended_a_moment_ago_is_not_late_however_long_it_ran(name: str, nodes: int) -> None:
+    """The kubelet says that a container has ended before it says so of its pod."""
+    ending = replace(pod(name), phase="Running")
+    other = replace(ending, name="other", uid="other", rank=1)
+
+    assessment = assess(with_pods(*[ending, other][:nodes]), waited_seconds=100_000, start_seconds=60, nodes=nodes)
+
+    assert isinstance(assessment, Running)

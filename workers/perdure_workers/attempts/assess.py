@@ -130,7 +130,8 @@ def _assess_live(pod: PodFacts, overdue: bool) -> Assessment:  # noqa: FBT001
             f"pod {pod.name} is being removed from node {pod.node or '(none)'}; the next attempt starts when it can no "
             "longer run. If that node is lost for good, delete the node object",
         )
-    if pod.running:
+    if pod.running or pod.termination:
+        # Its container may have ended a moment before the pod has: until then it counts as running.
         return Running(pod.name, pod.node or "")
     if pod.waiting and pod.waiting.reason in _HOPELESS:
         return Ended(_not_started(Reason.CANNOT_START, _explain(pod.waiting)))
