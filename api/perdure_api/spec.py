@@ -511,6 +511,11 @@ class TrainingJobSpec(ApiModel):
         """Whether the built-in LoRA trainer runs, which can be relied on for results and checkpoints."""
         return self.trainer is None or not self.trainer.command
 
+    @property
+    def nodes(self) -> int:
+        """Nodes that train as one."""
+        return (self.resources or ResourcesSpec()).nodes
+
     def completed(self) -> TrainingJobSpec:
         """The same wish with every part that was left out filled in with its defaults."""
         return self.model_copy(

@@ -130,6 +130,10 @@ def phase(job: Document) -> str:
     return str(job.get("status", {}).get("phase"))
 
 
+def step(job: Document) -> int:
+    return int(job["status"].get("progress", {}).get("step") or 0)
+
+
 def wait_until(holds: Callable[[], bool], seconds: float, otherwise: Callable[[], str]) -> None:
     deadline = time.monotonic() + seconds
     while not holds():

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import ROOT, SYSTEM, Document, Jobs, Kubectl, condition, phase, wait_until
-from tests.cluster.test_resilience import long_training, step
+from tests.cluster.conftest import ROOT, SYSTEM, Document, Jobs, Kubectl, condition, phase, step, wait_until
+from tests.cluster.test_resilience import long_training
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

@@ -15,7 +15,7 @@ import pytest
 
 from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
-from tests.cluster.conftest import ROOT, Document, Jobs, Kubectl, condition, phase, wait_until
+from tests.cluster.conftest import ROOT, Document, Jobs, Kubectl, condition, phase, step, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -72,10 +72,6 @@ def watching_pods(kubectl: Kubectl) -> Iterator[PodLog]:
         for process in running:
             process.kill()
         thread.join(10)
-
-
-def step(job: Document) -> int:
-    return int(job["status"].get("progress", {}).get("step") or 0)
 
 
 def devcluster(*arguments: str) -> None:

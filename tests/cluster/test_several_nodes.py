@@ -9,7 +9,7 @@ import pytest
 from perdure_api.pod import ResultDocument
 from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
-from tests.cluster.conftest import Document, Jobs, condition, phase
+from tests.cluster.conftest import Document, Jobs, condition, phase, step
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -26,10 +26,6 @@ def of_two_nodes(inputs: Document, **training: Any) -> Document:
         "resources": {"nodes": 2},
         "retry": {"initialIntervalSeconds": 1},
     }
-
-
-def step(job: Document) -> int:
-    return int(job["status"].get("progress", {}).get("step") or 0)
 
 
 def rank(jobs: Jobs, name: str, number: int) -> str:

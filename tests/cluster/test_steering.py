@@ -11,7 +11,7 @@ import pytest
 
 from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
-from tests.cluster.conftest import Document, Jobs, condition, phase
+from tests.cluster.conftest import Document, Jobs, condition, phase, step
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -35,10 +35,6 @@ def suspend(jobs: Jobs, name: str, *, suspended: bool) -> None:
 
 def is_suspended(job: Document) -> bool:
     return phase(job) == "Suspended" and condition(job, "Suspended")["status"] == "True"
-
-
-def step(job: Document) -> int:
-    return int(job["status"].get("progress", {}).get("step") or 0)
 
 
 def is_running(job: Document) -> bool:

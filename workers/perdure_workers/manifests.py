@@ -58,7 +58,7 @@ def training_job(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: Pod
         names.LABEL_ATTEMPT: str(attempt),
     }
     annotations = {names.ANNOTATION_JOB_NAME: job.name}
-    nodes = _nodes(spec)
+    nodes = spec.nodes
     pod_annotations = dict(annotations)
     if defaults.progress_ca:
         pod_annotations[names.ANNOTATION_PROGRESS_CA] = defaults.progress_ca
@@ -116,11 +116,7 @@ def rank_service(job: JobRef) -> Document:
 
 def needs_service(spec: TrainingJobSpec) -> bool:
     """Whether the pods of a job must find each other."""
-    return _nodes(spec) > 1
-
-
-def _nodes(spec: TrainingJobSpec) -> int:
-    return (spec.resources or ResourcesSpec()).nodes
+    return spec.nodes > 1
 
 
 def _owner(job: JobRef) -> Document:
@@ -236,7 +232,7 @@ def _told(spec: TrainingJobSpec) -> Document:
     told = spec.to_wire()
     told.pop("suspend")
     resources = told.get("resources", {})
-    for name in ("minNodes", "alternatives", *(["nodes"] if _nodes(spec) == 1 else [])):
+    for name in ("minNodes", "alternatives", *(["nodes"] if spec.nodes == 1 else [])):
         resources.pop(name, None)
     return told
 

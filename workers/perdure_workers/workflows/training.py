@@ -149,9 +149,7 @@ class TrainingWorkflow:
             await self._fail(refused.reason, refused.message)
             return
         self._story.succeeded(collected, workflow.now())
-        await self._publish(
-            EventNote(kind=EventKind.NORMAL, reason=Reason.COMPLETED, message=success_sentence(collected))
-        )
+        await self._publish(_note(Reason.COMPLETED, success_sentence(collected)))
 
     # Inputs
 
@@ -193,7 +191,7 @@ class TrainingWorkflow:
             self._cut_long_history()
             await self._while_suspended()
             spec = self._placed_spec()
-            number = self._story.attempt_started(workflow.now(), _nodes(spec))
+            number = self._story.attempt_started(workflow.now(), spec.nodes)
             end = await self._attempt(number, spec)
             self._story.attempt_ended(end, workflow.now())
             if end.outcome.pod_remains:
@@ -239,7 +237,7 @@ class TrainingWorkflow:
             started_at=started_at,
             start_seconds=self._deadlines.start_seconds,
             permanent_exit_codes=(self._spec.retry or RetrySpec()).non_retryable_exit_codes,
-            nodes=_nodes(spec),
+            nodes=spec.nodes,
             progress_seconds=self._deadlines.progress_seconds,
             stacks_uri=_stacks_uri(self._job, spec, number),
         )
@@ -387,10 +385,6 @@ def _stacks_uri(job: JobRef, spec: TrainingJobSpec, attempt: int) -> str | None:
     if not spec.output or spec.deadlines is None or spec.deadlines.progress_seconds is None:
         return None
     return f"{names.attempt_uri(names.run_uri(spec.output.uri, job.uid), attempt)}/stacks.txt"
-
-
-def _nodes(spec: TrainingJobSpec) -> int:
-    return (spec.resources or ResourcesSpec()).nodes
 
 
 def _read(kind: type[M], argument: object) -> M | None:
