@@ -43,7 +43,8 @@ test-slow: $(VENV)/.ready ## Whole training runs, which need no cluster: minutes
 
 .PHONY: test-cluster
 test-cluster: install ## Tests on the development cluster
-	@$(VENV)/bin/pytest -q -m cluster
+	@$(VENV)/bin/pytest -q -m "cluster and not alone" --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	@$(VENV)/bin/pytest -q -m "cluster and alone"
 
 .PHONY: torture-trainer
 torture-trainer: $(VENV)/.ready ## Runs killed at random moments must end with the adapter of an undisturbed one

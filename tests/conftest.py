@@ -205,7 +205,7 @@ class ApiServer:
     def ask(self, *arguments: str, document: object = None) -> tuple[int, str]:
         """Kubectl's exit code and what it says, whatever becomes of it."""
         answer = subprocess.run(
-            [_binary("kubectl"), "--kubeconfig", self.kubeconfig, *arguments],
+            [binary("kubectl"), "--kubeconfig", self.kubeconfig, *arguments],
             input=None if document is None else json.dumps(document),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -240,13 +240,13 @@ def _running(folder: Path) -> Iterator[ApiServer]:
     )
     client, peer, secure = _free_ports(3)
     etcd = [
-        _binary("etcd"), f"--data-dir={folder / 'etcd'}", "--unsafe-no-fsync", "--log-level=error",
+        binary("etcd"), f"--data-dir={folder / 'etcd'}", "--unsafe-no-fsync", "--log-level=error",
         f"--listen-client-urls=http://127.0.0.1:{client}", f"--advertise-client-urls=http://127.0.0.1:{client}",
         f"--listen-peer-urls=http://127.0.0.1:{peer}", f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
         f"--initial-cluster=default=http://127.0.0.1:{peer}",
     ]  # fmt: skip
     apiserver = [
-        _binary("kube-apiserver"), f"--etcd-servers=http://127.0.0.1:{client}", "--bind-address=127.0.0.1",
+        binary("kube-apiserver"), f"--etcd-servers=http://127.0.0.1:{client}", "--bind-address=127.0.0.1",
         f"--secure-port={secure}", f"--cert-dir={folder / 'certificates'}", "--authorization-mode=RBAC",
         f"--token-auth-file={folder / 'tokens.csv'}", "--service-account-issuer=https://tests.invalid",
         f"--service-account-key-file={folder / 'accounts.key'}",
@@ -283,5 +283,6 @@ def _wait_until_ready(server: ApiServer, process: subprocess.Popen[bytes]) -> No
 
 
 @cache
-def _binary(name: str) -> str:
-    return str(build_binaries(paths_from_environment(os.environ).cache).path(name))
+def binary(name: str) -> Path:
+    """A program of Kubernetes, built when it is missing."""
+    return build_binaries(paths_from_environment(os.environ).cache).path(name)

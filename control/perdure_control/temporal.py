@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from datetime import timedelta
 from functools import cache
+from typing import Final
 
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
-from temporalio.service import RetryConfig
+from temporalio.service import RetryConfig, RPCError
+
+_ASK_SECONDS: Final = 15.0
+_ANSWER_SECONDS: Final = 5.0
 
 
 async def connect(
@@ -48,3 +54,30 @@ def _runtime() -> Runtime:
         forwarding=LogForwardingConfig(logger=logging.getLogger("temporal")),
     )
     return Runtime(telemetry=TelemetryConfig(logging=logging_config))
+
+
+class Reachability:
+    """Whether Temporal answers, asked now and then: a worker goes on polling without a word while it does not."""
+
+    def __init__(self) -> None:
+        self.problem: str | None = "not asked yet"
+        """What is wrong; None when nothing is."""
+
+    async def ask_for_ever(self, client: Client, seconds: float = _ASK_SECONDS) -> None:
+        """Asks, and pauses."""
+        while True:
+            await self.ask(client)
+            await asyncio.sleep(seconds)
+
+    async def ask(self, client: Client) -> None:
+        """Asks once."""
+        try:
+            # The call's own timeout does not count while the SDK connects anew.
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await client.service_client.check_health(timeout=timedelta(seconds=_ANSWER_SECONDS))
+        except TimeoutError:
+            self.problem = f"no answer within {_ANSWER_SECONDS:.0f} s"
+        except (RPCError, RuntimeError) as error:
+            self.problem = f"no answer: {error}"
+        else:
+            self.problem = None

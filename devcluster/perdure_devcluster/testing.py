@@ -10,6 +10,7 @@ from typing import Any
 
 from perdure_devcluster.api import Api
 from perdure_devcluster.cluster import Cluster
+from perdure_devcluster.credentials import Credentials
 from perdure_devcluster.errors import CommandFailed
 from perdure_devcluster.objects import node_is_ready
 from perdure_devcluster.paths import SOURCE
@@ -22,6 +23,10 @@ class RunningCluster:
 
     cluster: Cluster
     api: Api
+
+    def as_user(self, user: str) -> Api:
+        """The API server, as one of those who sign in with a token."""
+        return Api(self.api.authority, Credentials(self.cluster.paths.credentials).token(user))
 
     def devcluster(self, *arguments: str) -> str:
         """Run a devcluster command; return its standard output."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import re
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ import yaml
 from images import build, cuda_stubs
 from tests.chart.rendered import ROOT, Chart, Values, hadolint, plain_environment
 
+CPU_IMAGE_MEGABYTES = 250
+"""Over its base; a node that gets a worker pulls it first."""
 DOCKERFILES = [ROOT / image.dockerfile for image in build.IMAGES.values()]
 IMAGE = build.Image(repository="probe", dockerfile="Dockerfile", inputs=("lock", "source"), value=("image", "probe"))
 
@@ -161,6 +164,21 @@ def test_what_a_build_that_was_cut_off_holds_does_not_stop_the_next() -> None:
     build.forget(name)
 
     assert name not in buildah("images", "--format", "{{.Name}}:{{.Tag}}")
+
+
+@pytest.mark.cluster
+def test_the_control_planes_image_is_small() -> None:
+    base = subprocess.run(
+        [ROOT / "devcluster" / "devcluster", "base-image"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    tag = json.loads((ROOT / "build" / "images.json").read_text())["image"]["cpu"]["tag"]
+
+    assert megabytes(f"localhost/perdure-cpu:{tag}") - megabytes(base) < CPU_IMAGE_MEGABYTES
+
+
+def megabytes(image: str) -> float:
+    number, unit = buildah("images", "--format", "{{.Size}}", image).split()
+    return float(number) * {"kB": 0.001, "MB": 1, "GB": 1000}[unit]
 
 
 def test_an_unknown_image_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:

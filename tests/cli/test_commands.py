@@ -14,9 +14,8 @@ import pytest
 import yaml
 
 from perdure_api import names
-from perdure_devcluster.binaries import build_binaries
-from perdure_devcluster.paths import paths_from_environment
 from tests.cli import documents
+from tests.conftest import binary
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli, Kubelet, Namespace
@@ -139,7 +138,7 @@ def test_describe_tells_the_story_with_its_events(cli: Cli, namespace: Namespace
 
 def test_kubectl_finds_it_as_a_plugin(api_server: ApiServer, namespace: Namespace) -> None:
     namespace.job("one")
-    kubectl = build_binaries(paths_from_environment(os.environ).cache).path("kubectl")
+    kubectl = binary("kubectl")
     installed = Path(sys.executable).parent
     environment = {
         **os.environ,

@@ -22,6 +22,7 @@ import pytest
 
 from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
+from tests.conftest import binary
 from tests.trainer import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,10 @@ class Kubectl:
 
     kubeconfig: str
     namespace: str
+    program: Path = field(default_factory=lambda: binary("kubectl"))
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(self.program), "--kubeconfig", self.kubeconfig, "-n", self.namespace, *arguments]
 
     def __call__(self, *arguments: str, document: object = None, check: bool = True) -> str:
         result = self.run(*arguments, document=document)
@@ -44,7 +49,7 @@ class Kubectl:
 
     def run(self, *arguments: str, document: object = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [ROOT / "devcluster" / "devcluster", "kubectl", "-n", self.namespace, *arguments],
+            self.command(*arguments),
             input=None if document is None else json.dumps(document),
             capture_output=True,
             text=True,

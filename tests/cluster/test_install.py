@@ -14,7 +14,7 @@ import pytest
 from tests.cluster.conftest import ROOT, SYSTEM, Document, Jobs, Kubectl, condition, phase, step, wait_until
 from tests.cluster.test_resilience import long_training
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(600)]
 
 IMAGES = ROOT / "build" / "images.json"
 
@@ -89,8 +89,7 @@ def test_components_that_are_told_to_stop_do_so_at_once_and_with_success(system:
     components = "app.kubernetes.io/component in (operator,worker)"
     before = {pod["metadata"]["name"] for pod in system.items("pods", "-l", components)}
     state = 'jsonpath={.metadata.name} {.status.containerStatuses[0].state.terminated.exitCode}{"\\n"}'
-    kubectl = str(ROOT / "devcluster" / "devcluster")
-    watch = [kubectl, "kubectl", "-n", SYSTEM, "get", "pods", "-l", components, "--watch", "-o", state]
+    watch = system.command("get", "pods", "-l", components, "--watch", "-o", state)
     with subprocess.Popen(watch, stdout=subprocess.PIPE, text=True) as watching:
         try:
             system("delete", "pod", "-l", components, "--timeout=25s")

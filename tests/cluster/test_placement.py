@@ -42,6 +42,7 @@ def tokens(stores: Stores, job: Document) -> float:
     return ResultDocument.model_validate_json(document).metrics["tokens"]
 
 
+@pytest.mark.alone
 def test_a_job_that_loses_one_of_two_nodes_goes_on_with_one_and_sees_each_sample_once(
     jobs: Jobs, tiny_inputs: Document, stores: Stores, close_node: Callable[[str], None]
 ) -> None:

@@ -47,10 +47,8 @@ def watching_pods(kubectl: Kubectl) -> Iterator[PodLog]:
 
     def follow() -> None:
         while not stop.is_set():
-            command = [ROOT / "devcluster" / "devcluster", "kubectl", "-n", kubectl.namespace, "get", "pods", "--watch"]
-            with subprocess.Popen(
-                [*command, "--output-watch-events", "-o", "json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-            ) as process:
+            command = kubectl.command("get", "pods", "--watch", "--output-watch-events", "-o", "json")
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
                 running.append(process)
                 decoder, text = json.JSONDecoder(), ""
                 for line in process.stdout or []:
@@ -93,6 +91,7 @@ def long_training(inputs: Document, **training: Any) -> Document:
     return {**inputs, "training": steps, "checkpoint": {"everySteps": 100, "everySeconds": 3}}
 
 
+@pytest.mark.alone
 def test_one_job_outlives_operator_workers_its_own_pod_temporal_and_the_api_server(
     jobs: Jobs, system: Kubectl, tiny_inputs: Document, stores: Stores
 ) -> None:
@@ -140,9 +139,9 @@ def _newer(jobs: Jobs, step_before: int) -> bool:
 def test_a_newest_checkpoint_that_was_cut_in_half_costs_the_steps_since_the_one_before(
     jobs: Jobs, tiny_inputs: Document, stores: Stores
 ) -> None:
-    spec = {**long_training(tiny_inputs), "retry": {"initialIntervalSeconds": 20}}
-    jobs.create("cut", {**spec, "checkpoint": {"everySteps": 100}})
-    jobs.until("cut", lambda job: step(job) > 300)
+    spec = {**long_training(tiny_inputs, maxSteps=1200), "retry": {"initialIntervalSeconds": 10}}
+    jobs.create("cut", {**spec, "checkpoint": {"everySteps": 50}})
+    jobs.until("cut", lambda job: step(job) > 100)
     [pod] = jobs.pods("cut")
     # Told to end, the trainer saves once more; the next attempt comes after the pause.
     terminate = "import os, signal; os.kill(1, signal.SIGTERM)"
@@ -162,6 +161,7 @@ def test_a_newest_checkpoint_that_was_cut_in_half_costs_the_steps_since_the_one_
     assert f"the checkpoint of step {newest['step']} is not used: optimizer.safetensors is not what was written" in told
 
 
+@pytest.mark.alone
 def test_a_deleted_job_is_gone_with_everything_of_it_in_thirty_seconds(
     jobs: Jobs, system: Kubectl, tiny_inputs: Document
 ) -> None:
@@ -294,6 +294,7 @@ def store_answers_503(system: Kubectl, image: str) -> Iterator[None]:
         system("delete", "pod", "unwilling", "--force", "--grace-period=0")
 
 
+@pytest.mark.alone
 def test_a_store_that_is_away_for_a_while_is_waited_for(jobs: Jobs, system: Kubectl, tiny_inputs: Document) -> None:
     with store_gone(system):
         jobs.create("patient", tiny_inputs)
@@ -305,6 +306,7 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(jobs: Jobs, system: Kube
     assert len(job["status"]["attempts"]) == 1
 
 
+@pytest.mark.alone
 def test_a_store_that_answers_503_for_a_minute_costs_neither_a_new_job_nor_one_that_trains(
     jobs: Jobs, system: Kubectl, tiny_inputs: Document
 ) -> None:
@@ -325,6 +327,7 @@ def test_a_store_that_answers_503_for_a_minute_costs_neither_a_new_job_nor_one_t
     assert [len(status["attempts"]) for status in ends] == [1, 1]
 
 
+@pytest.mark.alone
 def test_two_hundred_jobs_at_once_all_succeed_each_with_exactly_one_pod(jobs: Jobs, system: Kubectl) -> None:
     kubectl = Kubectl(system.kubeconfig, f"{jobs.kubectl.namespace}-burst")
     kubectl("create", "namespace", kubectl.namespace)
@@ -359,6 +362,7 @@ def test_kubectl_wait_sees_the_end(jobs: Jobs) -> None:
     jobs.kubectl("wait", "--for=condition=Succeeded", "trainingjob/waited-for", "--timeout=60s")
 
 
+@pytest.mark.alone
 def test_a_finished_job_does_not_start_again_whatever_is_deleted_around_it(jobs: Jobs, system: Kubectl) -> None:
     jobs.create("once", jobs.own("true"))
     before = jobs.finished("once")

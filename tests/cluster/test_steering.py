@@ -59,8 +59,8 @@ def adapter_of(stores: Stores, job: Document) -> bytes:
 def test_a_suspended_job_saves_leaves_no_pod_and_ends_with_the_adapter_of_an_undisturbed_one(
     jobs: Jobs, tiny_inputs: Document, stores: Stores
 ) -> None:
-    jobs.create("undisturbed", of_steps(tiny_inputs, 1200))
-    jobs.create("suspended", of_steps(tiny_inputs, 1200))
+    jobs.create("undisturbed", of_steps(tiny_inputs, 800))
+    jobs.create("suspended", of_steps(tiny_inputs, 800))
     jobs.until("suspended", lambda job: is_running(job) and step(job) > 0)
 
     suspend(jobs, "suspended", suspended=True)

@@ -5,9 +5,16 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from perdure_devcluster.errors import Unreachable
 from perdure_devcluster.testing import RunningCluster, job_manifest, pod_manifest
@@ -24,9 +31,18 @@ def test_a_job_completes(running: RunningCluster, namespace: str, base_image: st
     assert running.kubectl("logs", "-n", namespace, "job/hello") == "hello\n"
 
 
-def serve(running: RunningCluster, namespace: str, image: str, node: str) -> None:
-    running.create(pod_manifest(namespace, "web", image, *SERVE, nodeName=node))
-    spec = {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}
+def serve(
+    running: RunningCluster,
+    namespace: str,
+    image: str,
+    node: str,
+    script: str | None = None,
+    port: int = 80,
+    **env: Any,
+) -> None:
+    command = SERVE if script is None else ("python3", "-c", script)
+    running.create(pod_manifest(namespace, "web", image, *command, nodeName=node, container=env))
+    spec = {"selector": {"app": "web"}, "ports": [{"port": port, "targetPort": 8080}]}
     metadata = {"name": "web", "namespace": namespace}
     running.create({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
     running.wait_for_phase(namespace, "web", "Running")
@@ -79,6 +95,98 @@ def test_exec_runs_in_the_pod(running: RunningCluster, namespace: str, base_imag
     running.create(pod_manifest(namespace, "web", base_image, *SERVE))
     running.wait_for_phase(namespace, "web", "Running")
     assert running.kubectl("exec", "-n", namespace, "web", "--", "hostname") == "web\n"
+
+
+def test_a_kubelet_reads_the_secrets_of_its_own_pods_only(
+    running: RunningCluster, namespace: str, base_image: str
+) -> None:
+    """The Node authorizer."""
+    secrets = f"/api/v1/namespaces/{namespace}/secrets"
+    for name in ("of-n1", "of-nobody"):
+        running.api.create(secrets, {"metadata": {"name": name}})
+    volume = {"name": "secret", "secret": {"secretName": "of-n1"}}
+    running.create(pod_manifest(namespace, "reader", base_image, "sleep", "60", nodeName="n1", volumes=[volume]))
+    running.wait_for_phase(namespace, "reader", "Running")
+    kubelets = {name: running.as_user(f"kubelet-{name}") for name in ("n1", "n2")}
+
+    assert kubelets["n1"].get(f"{secrets}/of-n1")["metadata"]["name"] == "of-n1"
+    for node, path in (("n1", f"{secrets}/of-nobody"), ("n2", f"{secrets}/of-n1"), ("n1", secrets)):
+        with pytest.raises(Unreachable, match="is forbidden"):
+            kubelets[node].get(path)
+
+
+def test_an_api_of_ones_own_is_served_through_the_api_server(
+    running: RunningCluster, namespace: str, base_image: str
+) -> None:
+    """The aggregation layer, as an adapter for metrics needs it."""
+    certificate = {"name": "CERTIFICATE", "value": self_signed()}
+    serve(running, namespace, base_image, "n1", SERVE_AN_API, port=443, env=[certificate])
+    group = f"{namespace}.example.com"
+    api_service = {
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {"name": f"v1.{group}"},
+        "spec": {
+            "group": group,
+            "version": "v1",
+            "service": {"namespace": namespace, "name": "web"},
+            "insecureSkipTLSVerify": True,
+            "groupPriorityMinimum": 100,
+            "versionPriority": 100,
+        },
+    }
+    services = "/apis/apiregistration.k8s.io/v1/apiservices"
+    running.api.create(services, api_service)
+    try:
+        wait_for(lambda: is_available(running, f"{services}/v1.{group}"), what="the API", timeout_seconds=40)
+        assert running.api.get(f"/apis/{group}/v1/any") == {"path": f"/apis/{group}/v1/any"}
+    finally:
+        running.api.delete(f"{services}/v1.{group}")
+
+
+def is_available(running: RunningCluster, api_service: str) -> bool:
+    conditions = running.api.get(api_service).get("status", {}).get("conditions", [])
+    return any(each["type"] == "Available" and each["status"] == "True" for each in conditions)
+
+
+SERVE_AN_API = """
+import http.server, json, os, ssl
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({"path": self.path}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+open("/tmp/pem", "w").write(os.environ["CERTIFICATE"])
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("/tmp/pem")
+server = http.server.ThreadingHTTPServer(("", 8080), Answer)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"""
+
+
+def self_signed() -> str:
+    """A key and a certificate that nobody vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "probe")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return (private + certificate.public_bytes(Encoding.PEM)).decode()
 
 
 def test_a_projected_token_opens_only_its_own_audience(

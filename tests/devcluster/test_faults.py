@@ -13,7 +13,7 @@ from perdure_devcluster.node import Power
 from perdure_devcluster.testing import RunningCluster, pod_manifest
 from perdure_devcluster.waiting import wait_for
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(120)]
 
 # 8 s of grace, the controller's second, and the load of a small machine.
 NOTICED_SECONDS = 30
@@ -123,6 +123,17 @@ def test_up_heals_after_everything_was_killed(running: RunningCluster, namespace
         running.wait_for_node(name, ready=True, timeout_seconds=WELL_AGAIN_SECONDS)
     # Its data was on disk, so it is there.
     assert running.pod(namespace, "stays")["metadata"]["name"] == "stays"
+
+
+def test_a_third_node_comes_and_goes(running: RunningCluster, namespace: str, base_image: str) -> None:
+    running.devcluster("up", "--nodes", "3")
+    try:
+        running.create(pod_manifest(namespace, "third", base_image, "true", nodeName="n3"))
+        running.wait_for_phase(namespace, "third", "Succeeded")
+    finally:
+        running.devcluster("up", "--nodes", "2")
+
+    assert {node["metadata"]["name"] for node in running.api.items("/api/v1/nodes")} == {"n1", "n2"}
 
 
 def test_up_heals_after_its_records_were_lost(running: RunningCluster) -> None:

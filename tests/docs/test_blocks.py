@@ -22,10 +22,8 @@ from perdure_data.datasets import DatasetBroken, Source
 from perdure_data.datasets.extract import Extract
 from perdure_data.datasets.fields import RecordParser
 from perdure_data.datasets.jsonl import line_records
-from perdure_devcluster.binaries import build_binaries
-from perdure_devcluster.paths import paths_from_environment
 from tests.cli import documents
-from tests.conftest import ApiServer
+from tests.conftest import ApiServer, binary
 from tests.docs.markdown import ROOT, Block, blocks
 from tests.trainer import tiny
 
@@ -113,7 +111,7 @@ def reader(api_server_without_perdure: ApiServer) -> Iterator[Reader]:
 
     Nothing on this API server would run it.
     """
-    kubectl = build_binaries(paths_from_environment(os.environ).cache).path("kubectl")
+    kubectl = binary("kubectl")
     environment = {
         **os.environ,
         "KUBECONFIG": str(api_server_without_perdure.kubeconfig),

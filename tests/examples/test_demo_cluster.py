@@ -10,9 +10,7 @@ import demo_cluster
 import pytest
 
 from perdure_api.crd import PLAIN as CRD
-from perdure_devcluster.binaries import build_binaries
-from perdure_devcluster.paths import paths_from_environment
-from tests.conftest import ApiServer
+from tests.conftest import ApiServer, binary
 
 pytestmark = pytest.mark.cluster
 REGISTRY = "registry.example.com/ml"
@@ -23,7 +21,7 @@ COUNTS = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
 def kubectl(api_server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> demo_cluster.Kubectl:
     """kubectl of the current context, which is an API server that runs nothing."""
     monkeypatch.setenv("KUBECONFIG", str(api_server.kubeconfig))
-    program = build_binaries(paths_from_environment(os.environ).cache).path("kubectl")
+    program = binary("kubectl")
     return demo_cluster.Kubectl((str(program),))
 
 
@@ -50,7 +48,7 @@ def test_without_perdure_and_without_a_registry_it_says_what_to_type(without_per
 def test_what_is_installed_on_this_machine_is_said_first(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], api_server: ApiServer
 ) -> None:
-    binaries = build_binaries(paths_from_environment(os.environ).cache).path("kubectl").parent
+    binaries = binary("kubectl").parent
     monkeypatch.setenv("PATH", f"{binaries}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(sys, "argv", ["demo.py", "--cluster", "current"])
 

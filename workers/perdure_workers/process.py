@@ -21,7 +21,7 @@ from perdure_api import names
 from perdure_control.cluster import JOBS, PODS, Cluster, Collection
 from perdure_control.health import Checks, serve_health
 from perdure_control.statuses import EventSource, record_event
-from perdure_control.temporal import connect
+from perdure_control.temporal import Reachability, connect
 from perdure_data.stores import Stores
 from perdure_workers.activities.monitoring import MonitorActivities
 from perdure_workers.activities.publishing import PublishingActivities
@@ -71,7 +71,9 @@ async def run_worker(settings: WorkerSettings) -> None:
         index = AttemptIndex()
         informers = _informers(cluster, index, settings)
         polling: list[Worker] = []
-        await stack.enter_async_context(serve_health(settings.http_port, _checks(informers, polling), registry))
+        temporal = Reachability()
+        checks = _checks(informers, polling, temporal)
+        await stack.enter_async_context(serve_health(settings.http_port, checks, registry))
         _gauges(registry, index)
         lasting = await stack.enter_async_context(_lasting_tasks())
         for informer in informers:
@@ -90,6 +92,7 @@ async def run_worker(settings: WorkerSettings) -> None:
             lasting(certificate.keep_fresh())
 
         client = await connect_temporal(settings)
+        lasting(temporal.ask_for_ever(client))
         for worker in _workers(client, cluster, index, board, writer, certificate, registry, settings):
             polling.append(await stack.enter_async_context(worker))  # noqa: PERF401 - one after the other
         log.info("worker_started", slots=settings.slots, watch_slots=settings.watch_slots)
@@ -99,14 +102,15 @@ async def run_worker(settings: WorkerSettings) -> None:
             log.info("worker_stopping", grace_seconds=settings.grace_seconds)
 
 
-def _checks(informers: list[Informer], polling: list[Worker]) -> Checks:
-    def temporal() -> str | None:
+def _checks(informers: list[Informer], polling: list[Worker], temporal: Reachability) -> Checks:
+    def polls() -> str | None:
         return None if polling and all(worker.is_running for worker in polling) else "not polling Temporal yet"
 
     def watch() -> str | None:
         return None if all(informer.synced for informer in informers) else "Jobs and pods are not listed yet"
 
-    return Checks(live={}, ready={"temporal": temporal, "watch": watch})
+    # A worker that does not reach Temporal still takes the reports of training pods: it stays ready.
+    return Checks(live={}, ready={"polling": polls, "watch": watch}, told={"temporal": lambda: temporal.problem})
 
 
 def _informers(cluster: Cluster, index: AttemptIndex, settings: WorkerSettings) -> list[Informer]:
