@@ -33,6 +33,9 @@ BUILT_IN = {
 }
 
 
+OWN = {"trainer": {"image": "i", "command": ["true"]}}
+
+
 def job_of(spec: dict[str, Any], defaults: PodDefaults = FULL, attempt: int = 1) -> dict[str, Any]:
     return training_job(JOB, TrainingJobSpec.from_wire(spec).completed(), attempt, defaults)
 
@@ -91,6 +94,29 @@ def test_half_a_receiver_is_none(missing: str) -> None:
 
     assert [volume["name"] for volume in pod_of(BUILT_IN, defaults)["volumes"]] == ["scratch"]
     assert not [name for name in environment(BUILT_IN, defaults) if "PROGRESS" in name or "KUBEFLOW" in name]
+
+
+UNREACHABLE = "node.kubernetes.io/unreachable"
+AT_ONCE = {"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}
+
+
+@pytest.mark.parametrize(
+    ("spec", "given", "expected"),
+    [
+        (BUILT_IN, [], [AT_ONCE]),
+        (BUILT_IN, [{"key": "gpu", "operator": "Exists"}], [{"key": "gpu", "operator": "Exists"}, AT_ONCE]),
+        (BUILT_IN, [{"operator": "Exists"}], [{"operator": "Exists"}]),
+        (BUILT_IN, [{**AT_ONCE, "tolerationSeconds": 60}], [{**AT_ONCE, "tolerationSeconds": 60}]),
+        (OWN, [], None),
+    ],
+    ids=["by itself", "beside others", "whoever tolerates all", "whoever says so", "a trainer of one's own"],
+)
+def test_what_can_be_fenced_is_replaced_as_soon_as_its_node_is_given_up(
+    spec: dict[str, Any], given: list[dict[str, Any]], expected: list[dict[str, Any]] | None
+) -> None:
+    resources = {"resources": {"tolerations": given}} if given else {}
+
+    assert pod_of({**spec, **resources}).get("tolerations") == expected
 
 
 def test_what_the_installation_leaves_out_is_not_in_the_job() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 import pytest_asyncio
@@ -15,6 +17,8 @@ from perdure_api.conditions import Reason
 from perdure_api.spec import TrainingJobSpec
 from perdure_api.workflow import JobRef
 from perdure_control.cluster import Cluster
+from perdure_control.statuses import EventSource, record_event
+from perdure_workers.activities import resources
 from perdure_workers.activities.resources import ResourceActivities
 from perdure_workers.manifests import PodDefaults
 from perdure_workers.messages import CleanUp, CreateJob
@@ -26,7 +30,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
 @pytest_asyncio.fixture(loop_scope="module")
 async def activities(api_server: ApiServer) -> AsyncIterator[ResourceActivities]:
     async with await Cluster.connect("tests", kubeconfig=str(api_server.kubeconfig)) as cluster:
-        yield ResourceActivities(cluster, lambda: PodDefaults(trainer_image="trainer:1"))
+        record = partial(record_event, cluster, source=EventSource("tests", "one"))
+        yield ResourceActivities(cluster, lambda: PodDefaults(trainer_image="trainer:1"), record)
 
 
 def wish(api_server: ApiServer, name: str, nodes: int) -> CreateJob:
@@ -84,3 +89,41 @@ async def test_a_service_of_somebody_else_is_neither_used_nor_deleted(
     assert told.value.type == Reason.JOB_REFUSED
     assert of_job(api_server, request) == []
     assert api_server.kubectl("get", "service", "tj-taken", "-o", "name").strip() == "service/tj-taken"
+
+
+def make_pod(api_server: ApiServer, request: CreateJob) -> None:
+    """A pod of the first attempt, which nobody but us will ever remove."""
+    labels = {names.LABEL_JOB_UID: request.job.uid, names.LABEL_ATTEMPT: "1"}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": request.job.name, "labels": labels},
+        "spec": {"nodeName": "lost", "containers": [{"name": "trainer", "image": "i"}]},
+    }
+    api_server.kubectl("create", "-f", "-", document=pod)
+
+
+async def test_pods_that_may_run_on_are_waited_for_where_that_is_asked_and_an_event_says_so(
+    activities: ResourceActivities, api_server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "_LONGEST_WAIT_SECONDS", 0.5)
+    request = wish(api_server, "stuck", nodes=1)
+    make_pod(api_server, request)
+    patient = CleanUp(job=request.job, attempt=1, until_gone=True)
+
+    await ActivityEnvironment().run(activities.cleanup_resources, CleanUp(job=request.job, attempt=1))
+    assert events(api_server, "stuck") == []
+
+    cleaning = asyncio.create_task(ActivityEnvironment().run(activities.cleanup_resources, patient))
+    while not (told := events(api_server, "stuck")):
+        assert not cleaning.done()
+        await asyncio.sleep(0.1)
+    assert "until stuck can no longer run: node lost does not answer" in told[0]
+    api_server.kubectl("delete", "pod", "stuck", "--force", "--grace-period=0")
+    await asyncio.wait_for(cleaning, 10)
+
+
+def events(api_server: ApiServer, name: str) -> list[str]:
+    selector = f"--field-selector=involvedObject.name={name}"
+    found = json.loads(api_server.kubectl("get", "events", selector, "-o", "json"))
+    return [event["message"] for event in found["items"]]

@@ -21,6 +21,7 @@ TOKEN_SECONDS: Final = 3600
 GPU_RESOURCE: Final = "nvidia.com/gpu"
 _SCRATCH_VOLUME: Final = "scratch"
 _PROGRESS_VOLUME: Final = "perdure"
+_UNREACHABLE: Final = "node.kubernetes.io/unreachable"
 
 
 @dataclass(frozen=True)
@@ -152,11 +153,22 @@ def _pod_spec(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: PodDef
         result["serviceAccountName"] = trainer.service_account_name
     if resources.node_selector:
         result["nodeSelector"] = dict(resources.node_selector)
-    if resources.tolerations:
-        result["tolerations"] = [toleration.to_wire() for toleration in resources.tolerations]
+    if tolerations := [*(toleration.to_wire() for toleration in resources.tolerations), *_impatience(spec)]:
+        result["tolerations"] = tolerations
     if defaults.image_pull_secrets:
         result["imagePullSecrets"] = [{"name": name} for name in defaults.image_pull_secrets]
     return result
+
+
+def _impatience(spec: TrainingJobSpec) -> list[Document]:
+    """Has the pod of a trainer that can be fenced replaced as soon as its node is given up.
+
+    The cluster has waited by then (40 s, unless set up otherwise), and would leave the pod there for five minutes.
+    """
+    given = (spec.resources or ResourcesSpec()).tolerations
+    if not spec.built_in or any(toleration.key in {None, _UNREACHABLE} for toleration in given):
+        return []
+    return [{"key": _UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}]
 
 
 def _container(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: PodDefaults) -> Document:

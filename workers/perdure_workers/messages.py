@@ -78,6 +78,8 @@ class Monitor(TolerantModel):
     """How long it may tell nothing new; None: for ever."""
     stacks_uri: str | None = None
     """Where to keep the stacks of one that hung."""
+    fenced: bool = False
+    """Whether its pods change nothing any more once a newer attempt has begun."""
 
 
 class MonitorNote(TolerantModel):
@@ -142,3 +144,5 @@ class CleanUp(TolerantModel):
     job: JobRef
     attempt: int | None = None
     """Only this attempt's; None: all."""
+    until_gone: bool = False
+    """Wait for pods on nodes that do not answer too: they may run, and must not beside another attempt's."""

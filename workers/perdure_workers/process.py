@@ -87,7 +87,9 @@ async def run_worker(settings: WorkerSettings) -> None:
             await certificate.arrive()
             identifier = Identifier(cluster, index.pods.by_uid, time.monotonic)
             record = partial(record_event, cluster, source=_source(settings))
-            receiver = ProgressReceiver(identifier, board, writer.told, record, index.command, registry)
+            receiver = ProgressReceiver(
+                identifier, board, writer.told, record, index.command, index.jobs.newest, registry
+            )
             await stack.enter_async_context(_serve_progress(receiver, certificate, settings.progress_port))
             lasting(certificate.keep_fresh())
 
@@ -153,7 +155,7 @@ def _workers(
 
     source = _source(settings)
     ended = Counter("perdure_attempts_ended", "Attempts that ended, by how.", ["reason"], registry=registry)
-    resources = ResourceActivities(cluster, defaults)
+    resources = ResourceActivities(cluster, defaults, partial(record_event, cluster, source=source))
     stores = Stores()
     storage = StorageActivities(stores)
     cpu = Worker(

@@ -10,11 +10,13 @@ import pytest
 import yaml
 
 from perdure_api.conditions import Reason
-from perdure_workers.attempts.assess import Assessment, Ended, Running, Waiting, assess
+from perdure_workers.attempts.assess import OVERDUE_SECONDS, Assessment, Ended, Running, Waiting, assess
 from perdure_workers.watching.facts import AttemptKey, Cause, JobFacts, PodFacts, pod_facts
 from perdure_workers.watching.index import AttemptView
 
 PODS = Path(__file__).parents[1] / "fixtures" / "pods"
+DUE = 1_000_000.0
+"""When a pod that is to end should have ended."""
 JOB = JobFacts(AttemptKey("u", 1), "ns", "j-1", "ju", failed=None)
 
 
@@ -285,3 +287,50 @@ def test_a_pod_whose_container_ended_a_moment_ago_is_not_late_however_long_it_ra
     assessment = assess(with_pods(*[ending, other][:nodes]), waited_seconds=100_000, start_seconds=60, nodes=nodes)
 
     assert isinstance(assessment, Running)
+
+
+def lost(rank: int = 0, **parts: Any) -> PodFacts:
+    """A pod that is to end, on a node that does not answer."""
+    return replace(of_rank(rank, "running"), **{"deleting": True, "due_at": DUE, "silent": True, **parts})
+
+
+@pytest.mark.parametrize(
+    ("pod_of_it", "at"),
+    [(lost(), DUE - 20), (lost(silent=False), DUE + OVERDUE_SECONDS + 1)],
+    ids=["its node is given up", "nothing was heard of its end"],
+)
+def test_on_a_node_that_does_not_answer_a_fenced_attempt_has_ended_and_any_other_may_run(
+    pod_of_it: PodFacts, at: float
+) -> None:
+    timing = {"waited_seconds": 10_000, "start_seconds": 60}
+    fenced = assess(with_pods(pod_of_it), **timing, fenced_at=at)
+    unfenced = assess(with_pods(pod_of_it), **timing)
+
+    assert isinstance(fenced, Ended)
+    assert (fenced.outcome.reason, fenced.outcome.pod_remains) == (Reason.DISRUPTED, False)
+    assert isinstance(unfenced, Waiting)
+    assert "delete the node object" in unfenced.message
+
+
+def test_a_pod_that_ends_in_its_time_is_waited_for() -> None:
+    in_time = lost(silent=False)
+
+    assert isinstance(several(in_time, of_rank(1, "running"), fenced_at=DUE + OVERDUE_SECONDS), Waiting)
+
+
+def test_a_node_that_may_yet_answer_is_given_time_and_it_is_said() -> None:
+    silent = lost(1, deleting=False, due_at=None)
+    assessment = several(of_rank(0, "running"), silent, fenced_at=DUE)
+
+    assert assessment == Running(silent.name, silent.node or "", silent=True)
+
+
+def test_of_several_pods_those_on_nodes_that_answer_end_first() -> None:
+    still = several(of_rank(0, "running"), lost(1), fenced_at=DUE)
+    over = several(of_rank(0, "deleted-while-running"), lost(1), fenced_at=DUE)
+
+    assert isinstance(still, Waiting)
+    assert "its other pods are being ended: job-1-0-running" in still.message
+    assert isinstance(over, Ended)
+    assert (over.outcome.reason, over.outcome.pod_remains) == (Reason.DISRUPTED, False)
+    assert "does not answer" in over.outcome.message

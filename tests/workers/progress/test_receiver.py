@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,10 +28,15 @@ BROKEN = {"reason": "CheckpointBroken", "message": "step 9 is cut in half"}
 
 
 class Known:
-    """Whoever speaks is the pod."""
+    """Whoever speaks is the pod, unless nobody can tell."""
+
+    def __init__(self) -> None:
+        self.nobody_can_tell = False
 
     async def pod_behind(self, token: str) -> PodFacts:
         assert token == "token"
+        if self.nobody_can_tell:
+            raise ClusterError("away", status=503)
         return POD
 
 
@@ -39,11 +45,13 @@ class Desk:
     """A receiver, what it kept and what it recorded."""
 
     client: TestClient[Any, Any] | None = None
+    known: Known = field(default_factory=Known)
     board: ProgressBoard = field(default_factory=ProgressBoard)
     news: list[AttemptKey] = field(default_factory=list)
     events: list[tuple[JobRef, EventNote]] = field(default_factory=list)
     api_server_is_away: bool = False
     command: AttemptCommand | None = None
+    newest_attempt: int = KEY.attempt
 
     async def record(self, job: JobRef, note: EventNote) -> None:
         if self.api_server_is_away:
@@ -66,11 +74,12 @@ class Desk:
 async def desk() -> AsyncIterator[Desk]:
     desk = Desk()
     receiver = ProgressReceiver(
-        Known(),  # type: ignore[arg-type] # test_identity.py is about who is let in
+        desk.known,  # type: ignore[arg-type] # test_identity.py is about who is let in
         desk.board,
         desk.news.append,
         desk.record,
         lambda _: desk.command,
+        lambda _: desk.newest_attempt,
         CollectorRegistry(),
     )
     async with TestClient(TestServer(receiver.application())) as client:
@@ -85,6 +94,23 @@ async def test_a_report_is_kept_and_is_news(desk: Desk) -> None:
     assert told.progress.step == 7
     assert desk.news == [KEY]
     assert desk.events == []
+
+
+async def test_a_report_of_which_nobody_can_tell_who_sent_it_may_have_been_of_progress(desk: Desk) -> None:
+    assert await desk.tell(step=7) == 200
+    assert desk.board.deaf_at is None
+    desk.known.nobody_can_tell = True
+
+    before = time.time()
+    assert await desk.tell(step=8) == 503
+    assert before <= (desk.board.deaf_at or 0) <= time.time()
+
+
+async def test_an_attempt_that_another_has_taken_over_tells_nothing_any_more(desk: Desk) -> None:
+    desk.newest_attempt = KEY.attempt + 1
+
+    assert await desk.tell(step=7, notices=[BROKEN]) == 409
+    assert (desk.board.get(KEY), desk.news, desk.events) == (None, [], [])
 
 
 async def test_a_notice_becomes_a_warning_event(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -100,7 +101,33 @@ def test_everything_that_a_pod_tells_is_kept() -> None:
         running=False,
         termination=Termination(exit_code=137, signal=9, reason="OOMKilled", message="m"),
         rank=3,
+        due_at=datetime(2026, 1, 1, tzinfo=UTC).timestamp(),
     )
+
+
+@pytest.mark.parametrize(
+    ("ready", "containers", "state", "silent"),
+    [
+        ("True", "True", "running", False),
+        ("False", "True", "running", True),
+        ("Unknown", "True", "running", True),
+        (None, "True", "running", True),
+        ("False", "False", "running", False),
+        ("False", None, "running", False),
+        ("False", "True", "terminated", False),
+    ],
+    ids=["well", "unheard of", "unknown", "never ready", "its kubelet says so", "no word of containers", "ended"],
+)
+def test_a_node_is_silent_when_only_the_cluster_says_that_its_pod_is_not_ready(
+    ready: str | None, containers: str | None, state: str, *, silent: bool
+) -> None:
+    conditions = [
+        {"type": type_, "status": status}
+        for type_, status in (("Ready", ready), ("ContainersReady", containers))
+        if status is not None
+    ]
+
+    assert pod(phase="Running", conditions=conditions, containerStatuses=[container({state: {}})]).silent is silent
 
 
 @pytest.mark.parametrize("status", ["True", "Unknown"])

@@ -115,6 +115,20 @@ def test_one_pod_that_goes_leaves_the_others_of_its_attempt() -> None:
     assert (index.pods.by_uid("a"), len(index.pods)) == (None, 1)
 
 
+def test_the_newest_attempt_of_a_job_is_known_while_something_of_it_is_there() -> None:
+    index = AttemptIndex()
+    assert index.jobs.newest("u") == 0
+    for attempt in (1, 3, 2):
+        index.jobs.put(pod(f"j{attempt}", attempt=attempt))
+        index.jobs.put(pod(f"j{attempt}", attempt=attempt, active=1))
+    assert (index.jobs.newest("u"), index.jobs.newest("other")) == (3, 0)
+
+    for attempt, newest in ((3, 2), (1, 2), (2, 0)):
+        index.jobs.remove(pod(f"j{attempt}", attempt=attempt))
+        index.jobs.remove(pod(f"j{attempt}", attempt=attempt))
+        assert index.jobs.newest("u") == newest
+
+
 def test_a_pod_is_found_by_its_uid() -> None:
     index = AttemptIndex()
     index.pods.put(pod("a"))

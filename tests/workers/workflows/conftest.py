@@ -88,6 +88,7 @@ class World:
     cleaned: list[CleanUp] = field(default_factory=list)
     commanded: list[CommandAttempt] = field(default_factory=list)
     monitored: list[int] = field(default_factory=list)
+    fenced: list[bool] = field(default_factory=list)
     checked: int = 0
     _ended: set[int] = field(default_factory=set)
 
@@ -115,6 +116,7 @@ class World:
         @activity.defn(name=ActivityName.MONITOR_TRAINING)
         async def monitor(request: Monitor) -> AttemptEnd:
             self.monitored.append(request.attempt)
+            self.fenced.append(request.fenced)
             while self.monitor_for_ever and request.attempt not in self._ended:
                 activity.heartbeat()
                 await asyncio.sleep(0.05)

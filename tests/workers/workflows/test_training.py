@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 
 from perdure_api.conditions import ConditionStatus, ConditionType, Reason
-from perdure_api.spec import AlternativeSpec, DeadlinesSpec, ResourcesSpec
+from perdure_api.spec import AlternativeSpec, DeadlinesSpec, ResourcesSpec, TrainingJobSpec
 from perdure_api.status import TrainingJobStatus
 from perdure_workers.attempts.outcome import Outcome
 from perdure_workers.messages import Collected, Input, InputsChecked
@@ -174,6 +174,19 @@ async def test_a_pod_that_remains_is_removed_before_anything_else(start: Start, 
 
     assert (status.phase, status.reason) == ("Failed", Reason.NO_CAPACITY)
     assert [each.attempt for each in world.cleaned] == [1]
+
+
+@pytest.mark.parametrize(("spec", "fenced"), [(BUILT_IN, True), (OWN, False)], ids=["built in", "of one's own"])
+async def test_pods_on_a_lost_node_are_waited_for_unless_they_are_fenced(
+    start: Start, world: World, spec: TrainingJobSpec, *, fenced: bool
+) -> None:
+    world.endings = [Outcome(reason=Reason.HUNG, message="no progress", pod_remains=True), COMPLETED]
+
+    status = await (await start(spec)).result()
+
+    assert status.phase == "Succeeded"
+    assert world.fenced == [fenced, fenced]
+    assert [(each.attempt, each.until_gone) for each in world.cleaned] == [(1, not fenced)]
 
 
 async def test_a_job_that_takes_too_long_is_ended_and_cleaned_up(start: Start, world: World) -> None:

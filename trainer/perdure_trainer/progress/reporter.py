@@ -22,8 +22,8 @@ _log = structlog.get_logger()
 INTERVAL_SECONDS: Final = 2.0
 """Between two reports; of what happens in between only the newest is told."""
 TIMEOUT_SECONDS: Final = 5.0
-LONGEST_REST_SECONDS: Final = 60.0
-"""Between two tries while the receiver is away."""
+LONGEST_REST_SECONDS: Final = 10.0
+"""Between two tries while the receiver is away: once it is back, a trainer must not seem to hang for long."""
 REPLY_LIMIT_BYTES: Final = 64 * 1024
 NOTICES_AT_ONCE: Final = 16
 _OK: Final = range(200, 300)

@@ -15,7 +15,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from perdure_api import names
 from perdure_api.conditions import Condition, ConditionStatus, ConditionType, Phase, Reason
 from perdure_api.events import EventKind, EventNote
-from perdure_api.pod import GRACE_SECONDS, TerminationMessage
+from perdure_api.pod import TerminationMessage
 from perdure_api.status import ProgressStatus, TrainingJobStatus
 from perdure_api.uri import parse_uri
 from perdure_api.workflow import JobRef
@@ -23,6 +23,7 @@ from perdure_control.cluster import EVENTS, JOBS, Cluster, ClusterError, Documen
 from perdure_control.statuses import EventSource, apply_status, read_status, record_event
 from perdure_data.errors import StoreError
 from perdure_data.stores import Stores
+from perdure_workers.activities.hanging import HangWatch
 from perdure_workers.attempts.assess import Assessment, Ended, Running, Waiting, assess
 from perdure_workers.attempts.outcome import Outcome, of_hung
 from perdure_workers.messages import ActivityName, AttemptEnd, Monitor, MonitorNote
@@ -40,8 +41,6 @@ STOPPING_SECONDS: Final = 45.0
 """The same for pods that are being ended: they save and go; longer is worth a word."""
 UNSEEN_SECONDS: Final = 10.0
 """After this a Job that the informer does not show is asked for by name."""
-HUNG_SECONDS: Final = GRACE_SECONDS + 25.0
-"""After this an attempt that hung, and whose Job is deleted, is on a node that does not answer."""
 _KEEP_SECONDS: Final = 20.0
 NO_POD_SECONDS: Final = 4.0
 """After this a Job without a pod is asked why."""
@@ -164,6 +163,7 @@ class _Follower:
         self._source = source
         self._request = request
         self._note = note
+        self._hang = HangWatch(cluster, index, board, request, note)
         self._refusal: str | None = None
         self._seen_since = time.monotonic()
         self._seen: Assessment | None = None
@@ -175,11 +175,11 @@ class _Follower:
                 news = watcher.next_news()
                 assessment = await self._look(key)
                 if isinstance(assessment, Ended):
-                    return of_hung(assessment.outcome, self._note.hung) if self._note.hung else assessment.outcome
-                if self._note.hung_since and time.time() - self._note.hung_since > HUNG_SECONDS:
-                    return of_hung(None, self._note.hung)
-                if isinstance(assessment, Running) and (why := await self._hangs(key)):
-                    await self._end_hung(key, why)
+                    return of_hung(assessment.outcome, self._hang.why) if self._hang.why else assessment.outcome
+                if self._hang.cannot_be_ended:
+                    return of_hung(None, self._hang.why)
+                if isinstance(assessment, Running):
+                    await self._hang.look(key)
                 patience = await self._tell(assessment)
                 self._heartbeat(key)
                 await _wait_for(news, stop, patience)
@@ -208,50 +208,8 @@ class _Follower:
             refusal=self._refusal,
             permanent_exit_codes=self._request.permanent_exit_codes,
             nodes=self._request.nodes,
+            fenced_at=time.time() if self._request.fenced else None,
         )
-
-    async def _hangs(self, key: AttemptKey) -> str | None:
-        """What shows that an attempt whose pods run makes no progress; None when nothing does."""
-        limit = self._request.progress_seconds
-        if limit is None or self._note.hung:
-            return None
-        if self._note.running_since is None:
-            self._note = self._note.model_copy(update={"running_since": time.time()})
-        told = self._board.get(key)
-        if time.time() - self._moved_at(told.progress if told else None) < limit:
-            return None
-        try:
-            # Another worker may have heard of it.
-            shown = await read_status(self._cluster, self._request.job)
-        except ClusterError:
-            return None
-        progress = shown.progress if shown else None
-        if time.time() - max(self._moved_at(progress), self._moved_at(told.progress if told else None)) < limit:
-            return None
-        reached = f" since step {progress.step}" if progress and progress.step else ""
-        return f"no progress for {limit:.0f} s{reached}, so it was ended"
-
-    def _moved_at(self, progress: ProgressStatus | None) -> float:
-        """When there was progress last, in Unix seconds: when it began to run, if none was told since."""
-        began = self._note.running_since or time.time()
-        if progress is None or progress.last_updated is None:
-            return began
-        return max(began, datetime.fromisoformat(progress.last_updated).timestamp())
-
-    async def _end_hung(self, key: AttemptKey, why: str) -> None:
-        """Deletes the Job: its pods get SIGTERM, and say where they are."""
-        job = self._index.view(key).job
-        if job is None:
-            return
-        try:
-            await self._cluster.delete(JOBS.path(job.namespace, job.name), uid=job.uid)
-        except NotFound:
-            log.info("job_of_hung_attempt_was_gone")
-        except ClusterError as error:
-            log.warning("hung_attempt_not_ended", error=error.message)
-            return
-        self._note = self._note.model_copy(update={"hung": why, "hung_since": time.time()})
-        log.warning("attempt_hangs", attempt=self._request.attempt, why=why)
 
     async def _tell(self, assessment: Waiting | Running) -> float:
         """Writes what has lasted long enough.
@@ -286,13 +244,16 @@ class _Follower:
     async def _write(self, assessment: Waiting | Running) -> None:
         job, attempt = self._request.job, self._request.attempt
         match assessment:
+            case Running(pod, node, silent=True):
+                status, phase, reason = ConditionStatus.UNKNOWN, Phase.RUNNING, Reason.DISRUPTED
+                message = f"attempt {attempt}: node {node} does not answer; pod {pod} may still run there"
+                await self._warn(reason, message)
             case Running(pod, node):
                 status, phase, reason = ConditionStatus.TRUE, Phase.RUNNING, Reason.POD_RUNNING
                 message = f"attempt {attempt}: pod {pod} runs on node {node}"
             case Waiting(reason, message):
                 status, phase = ConditionStatus.FALSE, Phase.STARTING
-                note = EventNote(kind=EventKind.WARNING, reason=reason, message=message)
-                await record_event(self._cluster, job, note, self._source)
+                await self._warn(reason, message)
         condition = Condition(
             type=ConditionType.RUNNING,
             status=status,
@@ -309,12 +270,16 @@ class _Follower:
         }
         await apply_status(self._cluster, job, document, manager=names.FIELD_MANAGER_MONITOR)
 
+    async def _warn(self, reason: Reason, message: str) -> None:
+        note = EventNote(kind=EventKind.WARNING, reason=reason, message=message)
+        await record_event(self._cluster, self._request.job, note, self._source)
+
     def _heartbeat(self, key: AttemptKey) -> None:
         told = self._board.get(key)
         if told:
             checkpoint = told.checkpoint.step if told.checkpoint else None
             self._note = self._note.model_copy(update={"step": told.progress.step, "checkpoint_step": checkpoint})
-        activity.heartbeat(self._note)
+        activity.heartbeat(self._hang.remembered(self._note))
 
     async def _job_is_gone(self) -> bool:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -11,6 +11,7 @@ from temporalio import activity
 
 from perdure_api import names
 from perdure_api.conditions import Reason
+from perdure_api.events import EventKind, EventNote
 from perdure_api.pod import GRACE_SECONDS
 from perdure_api.workflow import JobRef
 from perdure_control.cluster import (
@@ -40,9 +41,15 @@ log = structlog.get_logger(__name__)
 class ResourceActivities:
     """Makes and removes what a training job has in the cluster."""
 
-    def __init__(self, cluster: Cluster, defaults: Callable[[], PodDefaults]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        defaults: Callable[[], PodDefaults],
+        record_event: Callable[[JobRef, EventNote], Awaitable[None]],
+    ) -> None:
         self._cluster = cluster
         self._defaults = defaults
+        self._record_event = record_event
 
     @activity.defn(name=ActivityName.CREATE_TRAINING_JOB)
     async def create_training_job(self, request: CreateJob) -> None:
@@ -90,7 +97,8 @@ class ResourceActivities:
     async def cleanup_resources(self, request: CleanUp) -> None:
         """Deletes Jobs and waits until no pod of them is left, or only such as are on a node that does not answer.
 
-        The Service goes when all attempts do.
+        These are waited for too where the request says so: an Event then says how to end that. The Service goes when
+        all attempts do.
         """
         job = request.job
         if request.attempt is None:
@@ -101,13 +109,15 @@ class ResourceActivities:
         for found in await self._list(JOBS.path(job.namespace), selector):
             metadata = found["metadata"]
             await self._cluster.delete(JOBS.path(job.namespace, metadata["name"]), uid=metadata["uid"])
-        waited = 0.0
+        waited, told = 0.0, False
         while left := await self._list(PODS.path(job.namespace), selector):
             activity.heartbeat()
-            if waited >= _LONGEST_WAIT_SECONDS:
-                stuck = [pod["metadata"]["name"] for pod in left]
-                log.warning("pods_stuck", pods=stuck)
-                return
+            if waited >= _LONGEST_WAIT_SECONDS and not told:
+                log.warning("pods_stuck", pods=[pod["metadata"]["name"] for pod in left])
+                if not request.until_gone:
+                    return
+                await self._record_event(job, _stuck(left))
+                told = True
             await asyncio.sleep(_LOOK_SECONDS)
             waited += _LOOK_SECONDS
 
@@ -153,6 +163,16 @@ class ResourceActivities:
         answer = await self._cluster.get(path, labelSelector=selector)
         items: list[Document] = answer.get("items") or []
         return items
+
+
+def _stuck(pods: list[Document]) -> EventNote:
+    names_ = ", ".join(sorted(pod["metadata"]["name"] for pod in pods))
+    nodes = ", ".join(sorted({pod["spec"].get("nodeName", "(none)") for pod in pods}))
+    message = (
+        f"the next attempt waits until {names_} can no longer run: node {nodes} does not answer. If that node is lost "
+        "for good, delete the node object"
+    )
+    return EventNote(kind=EventKind.WARNING, reason=Reason.DISRUPTED, message=message)
 
 
 def _reason_of_invalid(error: Invalid | NotFound) -> Reason:

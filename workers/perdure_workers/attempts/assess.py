@@ -13,6 +13,8 @@ from perdure_workers.watching.index import AttemptView
 
 _PULL_PROBLEMS: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"})
 _HOPELESS: Final = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+OVERDUE_SECONDS: Final = 30.0
+"""So long after it should have ended a pod of which nothing was heard is on a node that does not answer."""
 _START_PROBLEMS: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 
 
@@ -26,15 +28,17 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Running:
-    """Its pod runs."""
+    """Its pods run. Where a node does not answer, one may have ended for all that is known."""
 
     pod: str
     node: str
+    silent: bool = False
+    """Whether its node does not answer."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """It is over, and no pod of it can run any more unless the outcome says so."""
+    """It is over. No pod of it can run any more, unless the outcome says so, or it is fenced and its node is lost."""
 
     outcome: Outcome
 
@@ -50,6 +54,7 @@ def assess(
     refusal: str | None = None,
     permanent_exit_codes: Collection[int] = (),
     nodes: int = 1,
+    fenced_at: float | None = None,
 ) -> Assessment:
     """What the attempt is doing.
 
@@ -60,10 +65,12 @@ def assess(
         refusal: What the Job controller says of pods that it may not create (quota, admission).
         permanent_exit_codes: The user's own.
         nodes: Pods that it consists of.
+        fenced_at: The time, in Unix seconds, for a trainer that changes nothing any more once a newer attempt has
+            begun: its pods on nodes that do not answer count as gone. None: it may run on there and do harm.
     """
     overdue = waited_seconds >= start_seconds
-    live = [pod for pod in view.pods if not pod.ended]
-    ended = [*(pod for pod in view.pods if pod.ended), *view.lost_pods]
+    live = [pod for pod in view.pods if not (pod.ended or _is_lost(pod, fenced_at))]
+    ended = [*(pod for pod in view.pods if pod not in live), *view.lost_pods]
     if live and view.job_was_deleted:
         names = ", ".join(sorted(pod.name for pod in live))
         return Waiting(Reason.STOPPING, f"its Job is deleted, and its pods are being ended: {names}")
@@ -85,6 +92,13 @@ def assess(
         )
     waiting = Waiting(Reason.JOB_REFUSED, refusal) if refusal else Waiting(Reason.STARTING, "waiting for its pod")
     return _unless_overdue(waiting, overdue)
+
+
+def _is_lost(pod: PodFacts, now: float | None) -> bool:
+    """Whether a pod that is to end is on a node that does not answer."""
+    if now is None or pod.due_at is None:
+        return False
+    return pod.silent or now > pod.due_at + OVERDUE_SECONDS
 
 
 def _assess_several(
@@ -114,7 +128,7 @@ def _assess_several(
             return _with_room(_assess_live(pod, overdue), sum(each.node is not None for each in live))
     if len({pod.rank for pod in [*live, *ended]}) < nodes:
         return None
-    return Running(in_order[0].name, in_order[0].node or "")
+    return _running(next((pod for pod in in_order if pod.silent), in_order[0]))
 
 
 def _with_room(assessment: Assessment, placed_nodes: int) -> Assessment:
@@ -132,10 +146,14 @@ def _assess_live(pod: PodFacts, overdue: bool) -> Assessment:  # noqa: FBT001
         )
     if pod.running or pod.termination:
         # Its container may have ended a moment before the pod has: until then it counts as running.
-        return Running(pod.name, pod.node or "")
+        return _running(pod)
     if pod.waiting and pod.waiting.reason in _HOPELESS:
         return Ended(_not_started(Reason.CANNOT_START, _explain(pod.waiting)))
     return _unless_overdue(_lacking(pod), overdue)
+
+
+def _running(pod: PodFacts) -> Running:
+    return Running(pod.name, pod.node or "", silent=pod.silent)
 
 
 def _lacking(pod: PodFacts) -> Waiting:

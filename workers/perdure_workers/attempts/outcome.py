@@ -122,7 +122,7 @@ def _weight(pod: PodFacts, outcome: Outcome) -> int:
     match outcome.reason:
         case Reason.COMPLETED:
             return 0
-        case Reason.DISRUPTED if pod.disruption or pod.cause:
+        case Reason.DISRUPTED if pod.disruption or pod.cause or pod.silent:
             return 7
         case Reason.DISRUPTED if pod.running:
             return 4  # gone in the midst of its work: the Job controller lets the others tell how they end
@@ -149,6 +149,8 @@ def _reason(
     if end and end.exit_code == ExitCode.OK and pod.phase != "Failed":
         # A child killed for memory leaves OOMKilled on a container that ends with 0 all the same: its word counts.
         return Reason.COMPLETED, words.message or "training completed"
+    if pod.silent:
+        return Reason.DISRUPTED, f"node {pod.node} does not answer; what pod {pod.name} does there counts no more"
     if pod.disruption:
         return Reason.DISRUPTED, _sentence(f"pod {pod.name} was taken away", pod.disruption.message)
     if pod.cause and (

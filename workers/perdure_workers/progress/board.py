@@ -33,6 +33,8 @@ class ProgressBoard:
 
     def __init__(self) -> None:
         self._told: dict[AttemptKey, Told] = {}
+        self.deaf_at: float | None = None
+        """Unix seconds when somebody last spoke and it could not be found out who; None: never."""
 
     def get(self, key: AttemptKey) -> Told | None:
         """What was last told of an attempt."""

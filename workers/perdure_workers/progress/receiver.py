@@ -59,6 +59,7 @@ class ProgressReceiver:
         on_news: Callable[[AttemptKey], None],
         record_event: Callable[[JobRef, EventNote], Awaitable[None]],
         command_of: Callable[[AttemptKey], AttemptCommand | None],
+        newest_attempt: Callable[[str], int],
         registry: CollectorRegistry,
     ) -> None:
         self._identifier = identifier
@@ -66,6 +67,7 @@ class ProgressReceiver:
         self._on_news = on_news
         self._record_event = record_event
         self._command_of = command_of
+        self._newest_attempt = newest_attempt
         self._buckets = _Buckets(time.monotonic)
         self._reports = Counter(
             "perdure_progress_reports", "Progress reports by what became of them.", ["result"], registry=registry
@@ -91,7 +93,10 @@ class ProgressReceiver:
         except NotOurs as error:
             return _refuse(403, str(error))
         except ClusterError as error:
+            self._board.deaf_at = time.time()
             return _refuse(503, f"the API server cannot check the token now: {error.message}")
+        if (newest := self._newest_attempt(pod.key.job_uid)) > pod.key.attempt:
+            return _refuse(409, f"attempt {newest} has taken over; what attempt {pod.key.attempt} does counts no more")
         if not self._buckets.take(pod.uid):
             return _refuse(429, f"more than {REPORTS_PER_SECOND:.0f} reports a second; send fewer")
         try:

@@ -5,7 +5,9 @@ A worker keeps these for thousands of objects, so they hold what decisions need 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -70,6 +72,10 @@ class PodFacts:
     termination: Termination | None
     rank: int = 0
     """Which of the attempt's nodes it is."""
+    silent: bool = False
+    """Its node does not answer: the cluster took its readiness away while, as far as anybody knows, it runs."""
+    due_at: float | None = None
+    """Unix seconds by which its node should have ended it; None: nobody wants it gone."""
 
     @property
     def ended(self) -> bool:
@@ -123,6 +129,8 @@ def pod_facts(document: Document) -> PodFacts | None:
         running="running" in state,
         termination=_termination(state["terminated"]) if "terminated" in state else None,
         rank=_rank(metadata.get("annotations") or {}),
+        silent=_is_silent(conditions, state),
+        due_at=_unix_seconds(metadata.get("deletionTimestamp")),
     )
 
 
@@ -155,6 +163,16 @@ def _command(annotations: Document) -> AttemptCommand | None:
 def _rank(annotations: Document) -> int:
     index = annotations.get(names.ANNOTATION_COMPLETION_INDEX, "")
     return int(index) if index.isdecimal() else 0
+
+
+def _is_silent(conditions: Mapping[str, Document], state: Document) -> bool:
+    """A kubelet takes both away, the node controller only the first: it does so when a kubelet is not heard of."""
+    ready, containers = (conditions.get(name, {}).get("status") for name in ("Ready", "ContainersReady"))
+    return "running" in state and ready != "True" and containers == "True"
+
+
+def _unix_seconds(time: str | None) -> float | None:
+    return datetime.fromisoformat(time).timestamp() if time else None
 
 
 def _trainer_state(status: Document) -> Document:

@@ -44,6 +44,7 @@ class _Shelf(Generic[F]):
         self._parse = parse
         self._watched = watched
         self._present: dict[AttemptKey, dict[str, F]] = {}
+        self._attempts: dict[str, set[int]] = {}
         self._gone: dict[AttemptKey, dict[str, F]] = {}
         self._by_uid: dict[str, F] = {}
 
@@ -64,6 +65,7 @@ class _Shelf(Generic[F]):
         if self._by_uid.get(facts.uid) == facts:
             return
         self._present.setdefault(facts.key, {})[facts.uid] = facts
+        self._attempts.setdefault(facts.key.job_uid, set()).add(facts.key.attempt)
         self._by_uid[facts.uid] = facts
         self._wake(facts.key)
 
@@ -76,6 +78,10 @@ class _Shelf(Generic[F]):
     def present(self, key: AttemptKey) -> tuple[F, ...]:
         """What is there."""
         return tuple(self._present.get(key, {}).values())
+
+    def newest(self, job_uid: str) -> int:
+        """The newest attempt of a TrainingJob of which something is there; 0: none."""
+        return max(self._attempts.get(job_uid, ()), default=0)
 
     def gone(self, key: AttemptKey) -> tuple[F, ...]:
         """What was there while somebody watched."""
@@ -97,8 +103,10 @@ class _Shelf(Generic[F]):
         self._by_uid.pop(facts.uid, None)
         present = self._present.get(facts.key, {})
         present.pop(facts.uid, None)
-        if not present:
-            self._present.pop(facts.key, None)
+        if not present and self._present.pop(facts.key, None) is not None:
+            self._attempts[facts.key.job_uid].discard(facts.key.attempt)
+            if not self._attempts[facts.key.job_uid]:
+                del self._attempts[facts.key.job_uid]
         if self._watched(facts.key) is not None:
             self._gone.setdefault(facts.key, {})[facts.uid] = facts
         self._wake(facts.key)

@@ -145,7 +145,7 @@ async def clean_up(request: CleanUp) -> None:
     await workflow.execute_activity(
         ActivityName.CLEANUP_RESOURCES,
         request,
-        start_to_close_timeout=timedelta(minutes=5),
+        start_to_close_timeout=AGES if request.until_gone else timedelta(minutes=5),
         heartbeat_timeout=HEARTBEAT,
         retry_policy=FOR_EVER,
     )

@@ -240,6 +240,7 @@ class TrainingWorkflow:
             nodes=spec.nodes,
             progress_seconds=self._deadlines.progress_seconds,
             stacks_uri=_stacks_uri(self._job, spec, number),
+            fenced=self._spec.built_in,
         )
         return await self._follow(request)
 
@@ -374,7 +375,9 @@ class TrainingWorkflow:
         await self._fail(Reason.CANCELLED, "cancelled; its newest checkpoint is kept")
 
     async def _clean_up(self, attempt: int | None = None) -> None:
-        await calls.clean_up(CleanUp(job=self._job, attempt=attempt))
+        # A trainer that is not ours knows of no fence: what may still run of it is waited for, unless all is over.
+        until_gone = attempt is not None and not self._spec.built_in
+        await calls.clean_up(CleanUp(job=self._job, attempt=attempt, until_gone=until_gone))
 
     async def _publish(self, *notes: EventNote) -> None:
         await calls.publish(PublishStatus(job=self._job, status=self._story.status, notes=list(notes)))
