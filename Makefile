@@ -50,6 +50,10 @@ test-cluster: install ## Tests on the development cluster
 torture-trainer: $(VENV)/.ready ## Runs killed at random moments must end with the adapter of an undisturbed one
 	@$(PYTHON) -m tests.trainer.torture $(TORTURE)
 
+.PHONY: chaos
+chaos: install ## Half an hour of jobs of all kinds under faults of all kinds: none lost, doubled or wrong (CHAOS="--minutes 5")
+	@$(PYTHON) -m tests.chaos $(CHAOS)
+
 .PHONY: cluster
 cluster: ## The development cluster: a real Kubernetes on this machine
 	@$(DEVCLUSTER) up

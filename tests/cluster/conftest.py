@@ -146,13 +146,17 @@ def wait_until(holds: Callable[[], bool], seconds: float, otherwise: Callable[[]
         time.sleep(0.25)
 
 
-@pytest.fixture(scope="session")
-def kubeconfig() -> str:
+def kubeconfig_of_the_cluster() -> str:
     found = subprocess.run(
         [ROOT / "devcluster" / "devcluster", "kubeconfig"], capture_output=True, text=True, check=True
     ).stdout.strip()
     assert Path(found).exists(), "no development cluster; run `make install` first"
     return found
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> str:
+    return kubeconfig_of_the_cluster()
 
 
 @pytest.fixture(scope="session")
@@ -166,8 +170,8 @@ def system(kubeconfig: str) -> Kubectl:
     return kubectl
 
 
-@pytest.fixture(scope="session")
-def base_image() -> str:
+def loaded_base_image() -> str:
+    """Debian's Python, as pods name it."""
     devcluster = ROOT / "devcluster" / "devcluster"
     local = subprocess.run([devcluster, "base-image"], capture_output=True, text=True, check=True).stdout.strip()
     loaded = subprocess.run([devcluster, "load-image", local], capture_output=True, text=True, check=True)
@@ -175,8 +179,18 @@ def base_image() -> str:
 
 
 @pytest.fixture(scope="session")
-def store_secret(system: Kubectl) -> dict[str, str]:
+def base_image() -> str:
+    return loaded_base_image()
+
+
+def store_credentials(system: Kubectl) -> dict[str, str]:
+    """The installed store's, as its Secret has them."""
     return dict(system.json("get", "secret", "perdure-object-store")["data"])
+
+
+@pytest.fixture(scope="session")
+def store_secret(system: Kubectl) -> dict[str, str]:
+    return store_credentials(system)
 
 
 _namespaces = itertools.count(1)
@@ -213,14 +227,17 @@ def stores(system: Kubectl, store_secret: dict[str, str]) -> Iterator[Stores]:
 
 @pytest.fixture(scope="session")
 def tiny_inputs(system: Kubectl, store_secret: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Document:
+    with installed_store(system, store_secret) as stores:
+        return put_tiny_inputs(stores, tmp_path_factory.mktemp("inputs"))
+
+
+def put_tiny_inputs(stores: Stores, folder: Path) -> Document:
     """Spec parts of a tiny model and a dataset that it can learn, both in the store."""
-    folder = tmp_path_factory.mktemp("inputs")
     tiny.write_model(folder / "model")
     tiny.write_dataset(folder / "train.jsonl")
-    with installed_store(system, store_secret) as stores:
-        for file in (folder / "model").iterdir():
-            stores.put(parse_uri(f"{BUCKET}/model/{file.name}"), file.read_bytes())
-        stores.put(parse_uri(f"{BUCKET}/train.jsonl"), (folder / "train.jsonl").read_bytes())
+    for file in (folder / "model").iterdir():
+        stores.put(parse_uri(f"{BUCKET}/model/{file.name}"), file.read_bytes())
+    stores.put(parse_uri(f"{BUCKET}/train.jsonl"), (folder / "train.jsonl").read_bytes())
     return {
         "model": {"uri": f"{BUCKET}/model"},
         "dataset": {"uri": f"{BUCKET}/train.jsonl"},
