@@ -63,6 +63,34 @@ def refusal(server: ApiServer, *arguments: str, document: object = None) -> str:
         ({"trainer": {"command": ["x"], "env": [{"name": "A"}]}}, "give exactly one of value and valueFrom"),
         (with_(resources={"memory": "much"}), "spec.resources.memory"),
         (with_(retry={"maxAttempts": 0}), "spec.retry.maxAttempts"),
+        (with_(retry={"maxAttempts": -1}), "should be greater than or equal to 1"),
+        (with_(retry={"maxAttempts": 1001}), "should be less than or equal to 1000"),
+        (with_(retry={"maxAttempts": 2.5}), "spec.retry.maxAttempts"),
+        (with_(retry={"initialIntervalSeconds": -1}), "spec.retry.initialIntervalSeconds"),
+        (with_(retry={"initialIntervalSeconds": 86_401}), "spec.retry.initialIntervalSeconds"),
+        (with_(retry={"backoffCoefficient": 0.5}), "spec.retry.backoffCoefficient"),
+        (with_(retry={"backoffCoefficient": 1e9}), "spec.retry.backoffCoefficient"),
+        (with_(retry={"maxIntervalSeconds": -1}), "spec.retry.maxIntervalSeconds"),
+        (with_(retry={"maxIntervalSeconds": 10**9}), "spec.retry.maxIntervalSeconds"),
+        (with_(retry={"nonRetryableExitCodes": [0]}), "spec.retry.nonRetryableExitCodes[0]"),
+        (with_(retry={"nonRetryableExitCodes": [3, 256]}), "spec.retry.nonRetryableExitCodes[1]"),
+        (with_(deadlines={"startSeconds": 0}), "spec.deadlines.startSeconds"),
+        (with_(deadlines={"startSeconds": -1}), "spec.deadlines.startSeconds"),
+        (with_(deadlines={"startSeconds": "1h"}), "spec.deadlines.startSeconds"),
+        (with_(deadlines={"progressSeconds": 9}), "should be greater than or equal to 10"),
+        (with_(deadlines={"progressSeconds": -60}), "spec.deadlines.progressSeconds"),
+        (with_(deadlines={"activeSeconds": 0}), "spec.deadlines.activeSeconds"),
+        (with_(deadlines={"activeSeconds": 10**12}), "spec.deadlines.activeSeconds"),
+        (with_(resources={"nodes": 0}), "spec.resources.nodes"),
+        (with_(resources={"nodes": 65}), "spec.resources.nodes"),
+        (with_(resources={"nodes": 2, "minNodes": 3}), "minNodes must not be more than nodes"),
+        (with_(resources={"minNodes": 2}), "minNodes must not be more than nodes"),
+        (with_(resources={"nodes": 2, "minNodes": 0}), "spec.resources.minNodes"),
+        (with_(resources={"alternatives": [{}]}), "an alternative must differ in something"),
+        (with_(resources={"alternatives": [{"nodes": 1}]}), 'unknown field "spec.resources.alternatives[0].nodes"'),
+        (with_(resources={"alternatives": [{"gpusPerNode": -1}]}), "spec.resources.alternatives[0].gpusPerNode"),
+        (with_(resources={"alternatives": [{"cpu": 1}] * 9}), "spec.resources.alternatives"),
+        (with_(suspend="yes"), "spec.suspend"),
         (with_(checkpoint={"keep": 1}), "spec.checkpoint.keep"),
         (with_(ttlSecondsAfterFinished=-1), "spec.ttlSecondsAfterFinished"),
     ],
@@ -81,6 +109,9 @@ def test_a_mistake_is_refused_with_a_sentence(api_server: ApiServer, spec: Docum
         {"trainer": {"image": "i", "command": ["true"]}},
         with_(model={"uri": "file:///opt/model"}, training={"epochs": 0.5}),
         with_(resources={"cpu": 2, "memory": "16Gi", "gpusPerNode": 1}),
+        with_(resources={"nodes": 2, "minNodes": 2, "alternatives": [{"nodeSelector": {}}, {"gpusPerNode": 0}]}),
+        with_(retry={"maxAttempts": 1, "initialIntervalSeconds": 0, "maxIntervalSeconds": 0}),
+        with_(deadlines={"startSeconds": 1, "progressSeconds": 10, "activeSeconds": 1}),
         with_(trainer={"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}),
     ],
 )
@@ -170,7 +201,15 @@ def finished(status: str) -> Document:
 
 
 @pytest.mark.parametrize(
-    "change", [finished("False"), {"status": {"phase": "Running"}}, {"status": {"conditions": []}}]
+    "change",
+    [
+        finished("False"),
+        {"status": {"phase": "Running"}},
+        {"status": {"conditions": []}},
+        {"status": {"conditions": None, "phase": None}},
+        {"status": None},
+    ],
+    ids=["another end", "another phase", "no conditions", "neither", "wiped"],
 )
 @pytest.mark.usefixtures("stored")
 def test_nobody_can_change_how_a_job_ended(api_server: ApiServer, change: Document) -> None:

@@ -69,6 +69,12 @@ def test_selectors_are_unchanged_by_an_upgrade(chart: Chart, everything: Values)
             ]
 
 
+def test_no_new_operator_stands_beside_the_old_one_during_an_upgrade(chart: Chart, ci_values: Values) -> None:
+    deployment = chart.one("Deployment", "perdure-operator", ci_values)
+
+    assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"]) == (1, {"type": "Recreate"})
+
+
 def test_two_releases_share_no_name(chart: Chart, everything: Values) -> None:
     other = {"fullnameOverride": "other", "objectStore": {"secretName": "other"}, "crds": {"enabled": False}}
 

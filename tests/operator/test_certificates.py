@@ -58,6 +58,12 @@ def test_a_new_name_of_the_service_brings_a_new_certificate_of_the_same_authorit
     assert after.authority == fresh.authority
 
 
+def test_a_new_certificate_is_valid_where_a_clock_is_minutes_behind(fresh: Bundle) -> None:
+    for pair in (fresh.authority, fresh.server):
+        certificate = x509.load_pem_x509_certificate(pair.certificate)
+        assert certificate.not_valid_before_utc <= NOW - timedelta(minutes=5)
+
+
 @pytest.mark.parametrize("key", ["ca.crt", "ca.key", "tls.crt", "tls.key"])
 @pytest.mark.parametrize("content", [b"", b"nonsense"], ids=["missing", "broken"])
 def test_what_is_broken_is_made_anew(fresh: Bundle, key: str, content: bytes) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from perdure_api import names
+from perdure_api.workflow import SIGNAL_CHECKPOINT, SIGNAL_WISHES
 
 if TYPE_CHECKING:
     from tests.conftest import ApiServer
@@ -51,6 +52,26 @@ def test_a_killed_operator_leaves_nothing_undone_and_does_nothing_twice(
 
     until(lambda: temporal.workflows(jobs.namespace).keys() == first | second, "all workflows run")
     assert set(temporal.workflows(jobs.namespace).values()) == {"RUNNING"}
+
+
+def test_what_is_asked_for_while_no_operator_runs_is_not_lost(
+    api_server: ApiServer, operate: Operate, jobs: Jobs, temporal: Temporal, until: Until
+) -> None:
+    operator = operate(api_server.kubeconfig, PERDURE_WATCH_NAMESPACES=jobs.namespace)
+    cancelled, suspended, asked = chosen = jobs.create_many(3)
+    ids = {name: jobs.workflow_id(name) for name in chosen}
+    until(lambda: temporal.workflows(jobs.namespace).keys() == set(ids.values()), "their workflows run")
+
+    operator.kill()
+    jobs.annotate(cancelled, f"{names.ANNOTATION_CANCEL}=true")
+    patch = json.dumps({"spec": {"suspend": True}})
+    jobs.kubectl("patch", names.PLURAL, suspended, "-n", jobs.namespace, "--type=merge", "-p", patch)
+    jobs.annotate(asked, f"{names.ANNOTATION_CHECKPOINT}=power")
+    operator.start()
+
+    until(lambda: temporal.cancel_requested(ids[cancelled]), "one is asked to end")
+    until(lambda: temporal.signals(ids[suspended]) == [SIGNAL_WISHES], "one is told what is wished")
+    until(lambda: temporal.signals(ids[asked]) == [SIGNAL_CHECKPOINT], "one is asked for a checkpoint")
 
 
 def test_two_operators_by_accident_start_one_workflow(
@@ -205,6 +226,27 @@ class TestWhileTemporalIsAway:
         with temporal.worker():
             until(lambda: jobs.get(name) is None, "the object is gone")
         assert temporal.status(id_) == "CANCELED"
+
+    def test_a_cancel_waits_until_it_is_back(
+        self,
+        api_server: ApiServer,
+        operate: Operate,
+        jobs: Jobs,
+        temporal: Temporal,
+        temporal_server: TemporalServer,
+        until: Until,
+    ) -> None:
+        operate(api_server.kubeconfig, PERDURE_WATCH_NAMESPACES=jobs.namespace)
+        name = jobs.create()
+        id_ = jobs.workflow_id(name)
+        until(lambda: temporal.status(id_) == "RUNNING", "the workflow runs")
+        temporal_server.stop()
+
+        jobs.annotate(name, f"{names.ANNOTATION_CANCEL}=true")
+
+        until(lambda: jobs.reason(name) == "TemporalUnavailable", "it says what it waits for")
+        temporal_server.start()
+        until(lambda: temporal.cancel_requested(id_), "the workflow is asked to end")
 
     def test_a_forced_deletion_does_not_wait(
         self,

@@ -236,6 +236,50 @@ def test_a_finished_object_never_starts_again(
     assert temporal.status(id_) is None
 
 
+def test_a_status_that_was_wiped_starts_nothing_and_ends_nothing(
+    jobs: Jobs, temporal: Temporal, until: Until, operator: OperatorProcess
+) -> None:
+    name = jobs.create()
+    id_ = jobs.workflow_id(name)
+    until(lambda: temporal.status(id_) == "RUNNING", "the workflow runs")
+    going_on = [{**each, "status": "Unknown"} for each in finished()["conditions"] if each["type"] == "Succeeded"]
+    jobs.set_status(name, phase="Running", conditions=going_on)
+
+    patch = ["patch", names.PLURAL, name, "-n", jobs.namespace, "--subresource=status", "--type=merge"]
+    jobs.kubectl(*patch, "-p", json.dumps({"status": None}))
+    assert jobs.get(name)["status"]["phase"] == "Pending"  # type: ignore[index]
+    operator.kill()
+    operator.start()
+    marker = jobs.workflow_id(jobs.create())
+    until(lambda: temporal.status(marker) == "RUNNING", "a later object is taken up")
+
+    assert temporal.workflows(jobs.namespace) == dict.fromkeys((id_, marker), "RUNNING")
+    assert jobs.condition(name, "Succeeded") is None
+
+
+def test_an_object_restored_from_a_backup_is_a_job_of_its_own(jobs: Jobs, temporal: Temporal, until: Until) -> None:
+    """Whatever its backup says of a uid and of how it ended: both are the API server's to give."""
+    name = jobs.create()
+    before = jobs.workflow_id(name)
+    until(lambda: temporal.status(before) == "RUNNING", "the workflow runs")
+    jobs.set_status(name, **finished())
+    with temporal.worker():
+        temporal.signal(before, "end", None)
+        until(lambda: temporal.status(before) == "COMPLETED", "the workflow ends")
+    backup = jobs.get(name)
+    assert backup
+    jobs.delete(name)
+    until(lambda: jobs.get(name) is None, "the object is gone")
+
+    kept = {key: backup["metadata"][key] for key in ("name", "namespace", "uid", "finalizers")}
+    jobs.kubectl("create", "-f", "-", document={**backup, "metadata": kept})
+
+    after = jobs.workflow_id(name)
+    until(lambda: temporal.status(after) == "RUNNING", "a workflow of its own runs")
+    assert temporal.workflows(jobs.namespace) == {before: "COMPLETED", after: "RUNNING"}
+    assert jobs.condition(name, "Succeeded") is None
+
+
 def test_a_workflow_that_was_terminated_by_hand_fails_its_job(jobs: Jobs, temporal: Temporal, until: Until) -> None:
     name = jobs.create()
     id_ = jobs.workflow_id(name)

@@ -92,6 +92,26 @@ async def test_a_late_writer_does_not_wake_a_finished_job(cluster: Cluster, api_
     assert conditions(api_server, "late")["Succeeded"] == "False"
 
 
+async def test_a_status_that_was_wiped_is_whole_again_with_the_next_write(
+    cluster: Cluster, api_server: ApiServer
+) -> None:
+    job = create(api_server, "wiped")
+    story = Story.begin(job, "run", NOW)
+    story.attempt_started(NOW)
+    await apply_status(cluster, job, story.status.to_wire(), manager=names.FIELD_MANAGER_WORKFLOW)
+    patch = ["patch", "trainingjob", "wiped", "--subresource=status", "--type=merge", "-p", '{"status": null}']
+    api_server.kubectl(*patch)
+    assert conditions(api_server, "wiped") == {"Reconciling": "True"}
+
+    story.retrying(10, NOW)
+    await apply_status(cluster, job, story.status.to_wire(), manager=names.FIELD_MANAGER_WORKFLOW)
+
+    shown = await read_status(cluster, job)
+    assert shown
+    assert (shown.attempts, shown.attempt_counters) == (story.status.attempts, story.status.attempt_counters)
+    assert conditions(api_server, "wiped").keys() == {"Accepted", "Running", "Succeeded", "Reconciling"}
+
+
 async def test_another_object_of_the_same_name_is_left_alone(cluster: Cluster, api_server: ApiServer) -> None:
     job = create(api_server, "namesake").model_copy(update={"uid": "00000000-0000-0000-0000-000000000000"})
 

@@ -33,6 +33,22 @@ def test_waits_grow_and_stop_growing(failures: int, seconds: float) -> None:
     assert backoff_seconds(failures, RETRY) == seconds
 
 
+@pytest.mark.parametrize(
+    ("retry", "seconds"),
+    [
+        (RetrySpec(initial_interval_seconds=0), 0),
+        (RetrySpec(initial_interval_seconds=0, backoff_coefficient=100), 0),
+        (RetrySpec(initial_interval_seconds=86_400, max_interval_seconds=0), 0),
+        (RetrySpec(initial_interval_seconds=86_400, max_interval_seconds=60), 60),
+        (RetrySpec(initial_interval_seconds=10, backoff_coefficient=1), 10),
+        (RetrySpec(initial_interval_seconds=86_400, backoff_coefficient=100, max_interval_seconds=604_800), 604_800),
+    ],
+    ids=["none", "none at all", "the longest is none", "the longest is shorter", "always the same", "a week"],
+)
+def test_odd_waits_are_what_they_say(retry: RetrySpec, seconds: float) -> None:
+    assert backoff_seconds(1000, retry) == seconds
+
+
 @pytest.mark.parametrize("reason", [Reason.FAILED, Reason.OUT_OF_MEMORY, Reason.PEER_LOST])
 def test_failures_are_tried_again_until_max_attempts_have_failed(reason: Reason) -> None:
     assert after(reason, started=2, failed=2) == Again(20)

@@ -9,14 +9,16 @@ import asyncio
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 import pytest_asyncio
 from temporalio import activity
-from temporalio.client import WorkflowHandle
+from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
@@ -193,27 +195,35 @@ def world() -> World:
     return World()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def start(environment: WorkflowEnvironment, world: World) -> AsyncIterator[Start]:
-    """Starts the workflow of a spec; the worker runs while the test does."""
+@asynccontextmanager
+async def working(client: Client, world: World) -> AsyncIterator[None]:
+    """Something that carries workflows out, in a world, until the end of the block."""
     cpu = Worker(
-        environment.client,
+        client,
         task_queue=names.TASK_QUEUE_CPU,
         workflows=[TrainingWorkflow],
         activities=world.activities(),
         workflow_runner=sandbox(),
     )
-    watch = Worker(environment.client, task_queue=names.TASK_QUEUE_WATCH, activities=world.activities())
+    watch = Worker(client, task_queue=names.TASK_QUEUE_WATCH, activities=world.activities())
     async with cpu, watch:
+        yield
 
-        async def run(spec: TrainingJobSpec, carried: TrainingJobStatus | None = None) -> Handle:
-            job = JobRef(namespace="ns", name="job", uid=str(uuid.uuid4()), generation=1)
-            handle: Handle = await environment.client.start_workflow(
-                TrainingWorkflow.run,
-                TrainingInput(job=job, spec=spec, carried=carried),
-                id=job.workflow_id,
-                task_queue=names.TASK_QUEUE_CPU,
-            )
-            return handle
 
-        yield run
+async def begin(client: Client, spec: TrainingJobSpec, carried: TrainingJobStatus | None = None) -> Handle:
+    """Starts the workflow of a new job."""
+    job = JobRef(namespace="ns", name="job", uid=str(uuid.uuid4()), generation=1)
+    handle: Handle = await client.start_workflow(
+        TrainingWorkflow.run,
+        TrainingInput(job=job, spec=spec, carried=carried),
+        id=job.workflow_id,
+        task_queue=names.TASK_QUEUE_CPU,
+    )
+    return handle
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def start(environment: WorkflowEnvironment, world: World) -> AsyncIterator[Start]:
+    """Starts the workflow of a spec; the worker runs while the test does."""
+    async with working(environment.client, world):
+        yield partial(begin, environment.client)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
 from perdure_api.conditions import ConditionStatus, ConditionType, Phase, Reason
@@ -237,3 +238,17 @@ async def test_a_signal_of_the_wrong_shape_does_no_harm(start: Start, world: Wor
     end = await handle.result()
 
     assert end.phase == "Succeeded"
+
+
+@pytest.mark.parametrize("name", [SIGNAL_WISHES, SIGNAL_CHECKPOINT, "no-such-signal"])
+async def test_a_signal_to_a_finished_job_is_refused_and_changes_nothing(start: Start, world: World, name: str) -> None:
+    handle = await start(OWN)
+    end = await handle.result()
+    told = len(world.published)
+
+    with pytest.raises(RPCError) as refused:
+        await handle.signal(name, Wishes(generation=2, suspend=True))
+
+    assert refused.value.status is RPCStatusCode.NOT_FOUND
+    assert await handle.query(QUERY_STATUS, result_type=TrainingJobStatus) == end
+    assert (len(world.published), world.commanded) == (told, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -83,7 +84,7 @@ def backoff_seconds(failures: int, retry: RetrySpec) -> float:
     try:
         wait = retry.initial_interval_seconds * retry.backoff_coefficient ** (failures - 1)
     except OverflowError:
-        wait = retry.max_interval_seconds
+        wait = math.inf if retry.initial_interval_seconds else 0.0
     return min(float(retry.max_interval_seconds), wait)
 
 

@@ -1,0 +1,154 @@
+"""What is done to a job from outside, past us: by hand, by other controllers, by Temporal's own tool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.cluster.conftest import Document, Jobs, Kubectl, condition, phase, wait_until
+from tests.cluster.test_resilience import PodLog, kill_pods, watching_pods
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
+
+FIRST_WAITS_TO_BE_STOPPED = 'test "$PERDURE_ATTEMPT" != 1 || { trap "exit 143" TERM; sleep 600 & wait; }'
+"""A trainer whose first attempt ends only when it is told to, and whose next one is done at once."""
+
+
+def patched(spec: str) -> Callable[[Jobs, str], object]:
+    return lambda jobs, name: jobs.kubectl("patch", "job", f"{name}-1", "--type=merge", "-p", f'{{"spec": {spec}}}')
+
+
+def evict(jobs: Jobs, name: str) -> None:
+    """What `kubectl drain` does to each pod of a node."""
+    (pod,) = jobs.pods(name)
+    metadata = {"name": pod["metadata"]["name"], "namespace": jobs.kubectl.namespace}
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
+    path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/eviction"
+    jobs.kubectl("create", "--raw", path, "-f", "-", document=eviction)
+
+
+BY_HAND: dict[str, Callable[[Jobs, str], object]] = {
+    "job-deleted": lambda jobs, name: jobs.kubectl("delete", "job", f"{name}-1", "--wait=false"),
+    "job-suspended": patched('{"suspend": true}'),
+    "job-without-pods": patched('{"parallelism": 0}'),
+    "job-with-a-deadline": patched('{"activeDeadlineSeconds": 1}'),
+    "pod-deleted": lambda jobs, name: jobs.kubectl(
+        "delete", "pod", "-l", f"perdure.dev/trainingjob={name}", "--wait=false"
+    ),
+    "pod-evicted": evict,
+}
+"""What somebody does to the Job or the pod of a first attempt."""
+
+
+@pytest.fixture(scope="module")
+def disturbed(jobs: Jobs) -> Iterator[PodLog]:
+    """All of them at once, each disturbed while it runs."""
+    with watching_pods(jobs.kubectl) as log:
+        for name in BY_HAND:
+            jobs.create(name, jobs.own("sh", "-c", FIRST_WAITS_TO_BE_STOPPED, retry={"maxAttempts": 1}))
+        for name, happens in BY_HAND.items():
+            jobs.until(name, lambda job: phase(job) == "Running")
+            happens(jobs, name)
+        yield log
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_an_attempt_that_is_interfered_with_is_lost_does_not_count_and_the_next_one_begins(
+    jobs: Jobs, disturbed: PodLog, name: str
+) -> None:
+    job = jobs.finished(name)
+
+    assert phase(job) == "Succeeded", job["status"]
+    first, second = job["status"]["attempts"]
+    assert (first["reason"] in {"Disrupted", "JobDeleted"}, second["reason"]) == (True, "Completed"), first
+    counters = job["status"]["attemptCounters"]
+    assert (counters["started"], counters.get("failed", 0), counters["disrupted"]) == (2, 0, 1)
+    assert disturbed.most_at_once[name] == 1
+
+
+def test_a_job_restored_from_a_backup_runs_as_a_job_of_its_own(jobs: Jobs) -> None:
+    jobs.create("restored", jobs.own("true"))
+    backup = jobs.finished("restored")
+    jobs.kubectl("delete", "trainingjob", "restored", "--timeout=40s")
+
+    kept = {key: backup["metadata"][key] for key in ("name", "namespace", "uid", "finalizers")}
+    jobs.kubectl("create", "-f", "-", document={**backup, "metadata": kept})
+    job = jobs.finished("restored")
+
+    assert phase(job) == "Succeeded", job["status"]
+    assert job["metadata"]["uid"] != backup["metadata"]["uid"]
+    assert job["status"]["startTime"] >= backup["status"]["completionTime"]
+    assert [attempt["number"] for attempt in job["status"]["attempts"]] == [1]
+    assert len(jobs.pods("restored")) == 1
+
+
+@contextmanager
+def nobody_there(system: Kubectl, *components: str) -> Iterator[None]:
+    """No operator, no workers, until the end of the block."""
+    deployments = [f"deployment/perdure-{component}" for component in components]
+    replicas = [int(system.json("get", deployment)["spec"]["replicas"]) for deployment in deployments]
+    selector = f"app.kubernetes.io/component in ({','.join(components)})"
+    try:
+        system("scale", *deployments, "--replicas=0")
+        wait_until(lambda: not system.items("pods", "-l", selector), 60, lambda: "still there")
+        yield
+    finally:
+        for deployment, count in zip(deployments, replicas, strict=True):
+            system("scale", deployment, f"--replicas={count}")
+        for deployment in deployments:
+            system("rollout", "status", deployment, "--timeout=120s")
+
+
+@pytest.mark.alone
+def test_a_job_that_ends_while_nobody_watches_is_not_run_again(jobs: Jobs, system: Kubectl) -> None:
+    jobs.create("unwatched", jobs.own("sleep", "8"))
+    jobs.until("unwatched", lambda job: phase(job) == "Running")
+
+    with nobody_there(system, "operator", "worker"):
+        wait_until(lambda: ended(jobs, "unwatched"), 60, lambda: "its pod goes on")
+        assert condition(jobs.get("unwatched"), "Running")["status"] == "True", "nobody was there to say otherwise"
+    job = jobs.finished("unwatched")
+
+    assert [attempt["reason"] for attempt in job["status"]["attempts"]] == ["Completed"], job["status"]
+    assert len(jobs.pods("unwatched")) == 1
+
+
+def ended(jobs: Jobs, name: str) -> bool:
+    return [pod["status"]["phase"] for pod in jobs.pods(name)] == ["Succeeded"]
+
+
+@pytest.mark.alone
+def test_a_job_whose_history_temporal_lost_is_told_anew_from_what_the_cluster_shows(
+    jobs: Jobs, system: Kubectl
+) -> None:
+    script = 'test "$PERDURE_ATTEMPT" = 2 || exit 1; sleep 12'
+    jobs.create("forgotten", jobs.own("sh", "-c", script, retry={"initialIntervalSeconds": 0}))
+    job = jobs.until("forgotten", lambda job: phase(job) == "Running" and second_attempt(job))
+    pods = {pod["metadata"]["uid"] for pod in jobs.pods("forgotten")}
+    assert len(pods) == 2
+
+    forget(system, job["status"]["workflow"]["id"])
+    kill_pods(system, "operator")  # the next one sees at once what this one would see within a minute
+    again = jobs.finished("forgotten")
+
+    assert phase(again) == "Succeeded", again["status"]
+    assert [attempt["reason"] for attempt in again["status"]["attempts"]] == ["Failed", "Completed"]
+    assert again["status"]["workflow"]["runId"] != job["status"]["workflow"]["runId"]
+    assert {pod["metadata"]["uid"] for pod in jobs.pods("forgotten")} == pods, "no attempt is made twice"
+
+
+def second_attempt(job: Document) -> bool:
+    return len(job["status"]["attempts"]) == 2
+
+
+def forget(system: Kubectl, workflow_id: str) -> None:
+    """Temporal loses all that it knows of a workflow."""
+
+    def temporal(verb: str) -> int:
+        command = ["temporal", "workflow", verb, "--address", "127.0.0.1:7233", "--workflow-id", workflow_id]
+        return system.run("exec", "perdure-temporal-0", "--", *command).returncode
+
+    assert temporal("delete") == 0
+    wait_until(lambda: temporal("describe") != 0, 60, lambda: "it is remembered")
