@@ -97,6 +97,8 @@ class Reason(StrEnum):
     """spec.suspend was taken back."""
     CHECKPOINT_ASKED = "CheckpointAsked"
     """Somebody asked for a checkpoint now."""
+    REGROWN = "Regrown"
+    """The nodes that it lacked are there; it goes on with all of them."""
     FINISHED = "Finished"
     """It is over; the Succeeded condition says how."""
 

@@ -73,6 +73,10 @@ def workflow_id(namespace: str, name: str, uid: str) -> str:
     return f"trainingjob/{namespace}/{name}/{uid}"
 
 
+RESERVATION: Final = 0
+"""The number of an attempt that is none: what holds places for the next one bears it."""
+
+
 def job_name(name: str, attempt: int) -> str:
     """The name of the Job of one attempt, a DNS label of at most JOB_NAME_LIMIT characters.
 

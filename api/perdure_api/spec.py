@@ -351,7 +351,11 @@ class ResourcesSpec(ApiModel):
             cel.rule(
                 "!has(self.minNodes) || self.minNodes <= self.nodes",
                 "minNodes must not be more than nodes: it is what fewer nodes are enough",
-            )
+            ),
+            cel.rule(
+                "!has(self.regrow) || !self.regrow || (has(self.minNodes) && self.minNodes < self.nodes)",
+                "regrow needs a minNodes below nodes: otherwise a job never goes on with fewer",
+            ),
         )
     }
 
@@ -369,6 +373,11 @@ class ResourcesSpec(ApiModel):
         le=64,
         description="When not all nodes are to be had within deadlines.startSeconds: go on with as many as there are, "
         "at least so many. Each step is then over fewer sequences. Left out: all nodes are needed.",
+    )
+    regrow: bool = Field(
+        default=False,
+        description="When a job goes on with fewer nodes: ask for the others meanwhile, by pods that do nothing but "
+        "hold their places, and go on with all of them as soon as they are there, from a checkpoint saved then.",
     )
     alternatives: Annotated[list[AlternativeSpec], Field(max_length=8)] = Field(
         default=[],

@@ -145,7 +145,8 @@ class Cluster:
             CliError: the cluster does not answer, or refuses.
         """
         path = f"/api/v1/namespaces/{job.namespace}/pods"
-        return [read_pod(item) for item in self._items(path, labelSelector=f"{names.LABEL_JOB_UID}={job.uid}")]
+        of_attempts = f"{names.LABEL_JOB_UID}={job.uid},{names.LABEL_ATTEMPT}!={names.RESERVATION}"
+        return [read_pod(item) for item in self._items(path, labelSelector=of_attempts)]
 
     def log(self, job: Job, pod: Pod, container: str, *, follow: bool, since: str | None = None) -> Iterator[str]:
         """The stamped lines of a pod's log. Ends early, without a sign, when the connection breaks.

@@ -72,6 +72,33 @@ def test_a_job_that_loses_one_of_two_nodes_goes_on_with_one_and_sees_each_sample
     assert tokens(stores, job) == tokens(stores, undisturbed), "each sample of each epoch once"
 
 
+@pytest.mark.alone
+def test_a_job_with_one_of_two_nodes_goes_on_with_both_as_soon_as_there_is_room(
+    jobs: Jobs, system: Kubectl, tiny_inputs: Document, close_node: Callable[[str], None]
+) -> None:
+    close_node("n2")
+    grows: dict[str, Any] = {
+        **tiny_inputs,
+        "training": {"maxSteps": 2000, "sequenceLength": 64, "learningRate": 0.001, "batchSize": 2},
+        "checkpoint": {"everySteps": 100},
+        "resources": {"nodes": 2, "minNodes": 1, "regrow": True, "gpusPerNode": ONE_POD_A_NODE},
+        "deadlines": {"startSeconds": 15},
+    }
+    jobs.create("grows", grows)
+    jobs.until("grows", lambda job: phase(job) == "Running" and len(job["status"]["attempts"]) == 2)
+    system("uncordon", "n2")
+    job = jobs.finished("grows", seconds=300)
+
+    assert phase(job) == "Succeeded", job["status"]
+    attempts = job["status"]["attempts"]
+    assert [attempt["reason"] for attempt in attempts] == ["NoCapacity", "Regrown", "Completed"]
+    assert [attempt.get("nodes", 1) for attempt in attempts] == [2, 1, 2]
+    assert attempts[2]["fromStep"] > 0
+    assert job["status"]["attemptCounters"]["failed"] == 0
+    assert any("there is room for all nodes" in message for message in events(jobs, "grows", "Regrown"))
+    assert {pod["metadata"]["labels"]["perdure.dev/attempt"] for pod in jobs.pods("grows")} == {"3"}
+
+
 def test_a_job_that_nowhere_fits_as_asked_takes_the_next_alternative(jobs: Jobs) -> None:
     jobs.create(
         "elsewhere",

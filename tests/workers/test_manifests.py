@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from perdure_api import names
 from perdure_api.spec import TrainingJobSpec
 from perdure_api.workflow import JobRef
-from perdure_workers.manifests import PodDefaults, rank_service, training_job
+from perdure_workers.manifests import PodDefaults, rank_service, reservation, training_job
 
 CASES = Path(__file__).parent / "fixtures" / "manifests"
 JOB = JobRef(namespace="ns", name="bible", uid="uid-1", generation=1)
@@ -117,6 +118,24 @@ def test_what_can_be_fenced_is_replaced_as_soon_as_its_node_is_given_up(
     resources = {"resources": {"tolerations": given}} if given else {}
 
     assert pod_of({**spec, **resources}).get("tolerations") == expected
+
+
+def test_what_holds_places_asks_for_what_an_attempt_asks_for_and_does_nothing() -> None:
+    resources = {"nodes": 3, "minNodes": 1, "gpusPerNode": 8, "nodeSelector": {"gpu": "h100"}}
+    spec = TrainingJobSpec.from_wire({**BUILT_IN, "resources": resources}).completed()
+    job = reservation(JOB, spec, 2, FULL)
+    attempt = training_job(JOB, spec, 1, FULL)["spec"]["template"]["spec"]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+
+    assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (2, 2)
+    assert container["resources"] == attempt["containers"][0]["resources"]
+    assert job["spec"]["template"]["spec"]["nodeSelector"] == attempt["nodeSelector"]
+    assert container["command"] == ["sleep", "infinity"]
+    assert {"env", "volumeMounts"}.isdisjoint(container)
+    assert job["metadata"]["labels"][names.LABEL_ATTEMPT] == "0"
+    assert job["metadata"]["ownerReferences"] == [
+        {"apiVersion": names.API_VERSION, "kind": names.KIND, "name": "bible", "uid": "uid-1", "controller": True}
+    ]
 
 
 def test_what_the_installation_leaves_out_is_not_in_the_job() -> None:

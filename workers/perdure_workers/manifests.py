@@ -21,6 +21,7 @@ TOKEN_SECONDS: Final = 3600
 GPU_RESOURCE: Final = "nvidia.com/gpu"
 _SCRATCH_VOLUME: Final = "scratch"
 _PROGRESS_VOLUME: Final = "perdure"
+_OF_A_RESERVATION: Final = frozenset({"name", "image", "imagePullPolicy", "resources", "securityContext"})
 _UNREACHABLE: Final = "node.kubernetes.io/unreachable"
 
 
@@ -84,6 +85,23 @@ def training_job(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: Pod
             },
         },
     }
+
+
+def reservation(job: JobRef, spec: TrainingJobSpec, nodes: int, defaults: PodDefaults) -> Document:
+    """A Job whose pods do nothing where an attempt's pods could run, as many as there are nodes to wait for."""
+    document = training_job(job, spec, names.RESERVATION, defaults)
+    document["spec"] |= {"completions": nodes, "parallelism": nodes}
+    pod_spec = document["spec"]["template"]["spec"]
+    (container,) = pod_spec["containers"]
+    kept = {
+        key: container[key]
+        for key in ("name", "image", "resources", "securityContext", "imagePullPolicy")
+        if key in container
+    }
+    pod_spec["containers"] = [{**kept, "command": ["sleep", "infinity"]}]
+    pod_spec |= {"volumes": [], "terminationGracePeriodSeconds": 0}
+    pod_spec.pop("subdomain", None)
+    return document
 
 
 def rank_service(job: JobRef) -> Document:
@@ -244,7 +262,7 @@ def _told(spec: TrainingJobSpec) -> Document:
     told = spec.to_wire()
     told.pop("suspend")
     resources = told.get("resources", {})
-    for name in ("minNodes", "alternatives", *(["nodes"] if spec.nodes == 1 else [])):
+    for name in ("minNodes", "regrow", "alternatives", *(["nodes"] if spec.nodes == 1 else [])):
         resources.pop(name, None)
     return told
 

@@ -28,6 +28,7 @@ class ActivityName(StrEnum):
     PUBLISH_STATUS = "publish_status"
     CLEANUP_RESOURCES = "cleanup_resources"
     COMMAND_ATTEMPT = "command_attempt"
+    AWAIT_ROOM = "await_room"
 
 
 class Input(StrEnum):
@@ -111,6 +112,17 @@ class CommandAttempt(TolerantModel):
     job: JobRef
     attempt: int
     command: AttemptCommand
+
+
+class AwaitRoom(TolerantModel):
+    """Wait until there is room for the nodes that an attempt lacks, and hold it."""
+
+    job: JobRef
+    spec: TrainingJobSpec
+    """Of the attempt: where and on how many nodes it runs."""
+    attempt: int
+    missing: int
+    """Nodes."""
 
 
 class CollectResult(TolerantModel):

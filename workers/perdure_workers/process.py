@@ -26,6 +26,7 @@ from perdure_data.stores import Stores
 from perdure_workers.activities.monitoring import MonitorActivities
 from perdure_workers.activities.publishing import PublishingActivities
 from perdure_workers.activities.resources import ResourceActivities
+from perdure_workers.activities.room import RoomActivities
 from perdure_workers.activities.storage import StorageActivities
 from perdure_workers.log_context import LogContext
 from perdure_workers.manifests import PodDefaults
@@ -180,7 +181,10 @@ def _workers(
     watch = Worker(
         client,
         task_queue=names.TASK_QUEUE_WATCH,
-        activities=[MonitorActivities(cluster, index, board, writer, source, stores, ended).monitor_training],
+        activities=[
+            MonitorActivities(cluster, index, board, writer, source, stores, ended).monitor_training,
+            RoomActivities(cluster, index, defaults).await_room,
+        ],
         interceptors=[LogContext()],
         max_concurrent_activities=settings.watch_slots,
         graceful_shutdown_timeout=timedelta(seconds=settings.grace_seconds),

@@ -139,6 +139,10 @@ class Story:
         """The newest attempt is told to end."""
         self._now_doing(Reason.SUSPENDED, "spec.suspend is true: its pods save and end", now)
 
+    def regrowing(self, now: datetime) -> None:
+        """The newest attempt is told to end, since all nodes are to be had."""
+        self._now_doing(Reason.REGROWN, "there is room for all nodes: its pods save and end, and it goes on there", now)
+
     def suspended(self, now: datetime) -> None:
         """Nothing of the job runs, nor will, until it is resumed."""
         newest = self._status.attempts[-1] if self._status.attempts else None

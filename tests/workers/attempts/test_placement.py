@@ -8,7 +8,7 @@ from perdure_api.conditions import Reason
 from perdure_api.spec import AlternativeSpec, ResourcesSpec
 from perdure_api.workflow import Placement
 from perdure_workers.attempts.outcome import Outcome
-from perdure_workers.attempts.placement import fall_back, placed, sentence
+from perdure_workers.attempts.placement import fall_back, missing, placed, regrown, sentence
 
 OTHER = AlternativeSpec(node_selector={"gpu": "a100"}, gpus_per_node=1)
 THIRD = AlternativeSpec(cpu="2")
@@ -118,3 +118,18 @@ def test_where_it_goes_is_a_sentence() -> None:
     assert (
         sentence(asked, Placement(nodes=3)) == "the next attempt asks for the first resources on 3 instead of 4 nodes"
     )
+
+
+@pytest.mark.parametrize(("regrow", "nodes", "lacks"), [(True, 1, 3), (True, 4, 0), (True, None, 0), (False, 1, 0)])
+def test_only_whoever_wants_it_and_lacks_nodes_asks_for_them(*, regrow: bool, nodes: int | None, lacks: int) -> None:
+    asked = resources(4, 1).model_copy(update={"regrow": regrow})
+
+    assert missing(asked, Placement(nodes=nodes)) == lacks
+
+
+def test_a_job_that_has_grown_again_is_tried_further_as_if_it_had_never_shrunk() -> None:
+    asked = resources(4, 1, OTHER, THIRD)
+    grown = regrown(Placement(alternative=1, nodes=3, room=(2, 3, 1)))
+
+    assert grown == Placement(alternative=1, room=(2,))
+    assert fall_back(asked, grown, unplaced(0)) == Placement(alternative=2, room=(2, 0))

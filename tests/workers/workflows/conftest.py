@@ -36,6 +36,7 @@ from perdure_workers.attempts.outcome import Outcome
 from perdure_workers.messages import (
     ActivityName,
     AttemptEnd,
+    AwaitRoom,
     CheckInputs,
     CleanUp,
     Collected,
@@ -89,6 +90,9 @@ class World:
     created: list[CreateJob] = field(default_factory=list)
     cleaned: list[CleanUp] = field(default_factory=list)
     commanded: list[CommandAttempt] = field(default_factory=list)
+    asked_room: list[AwaitRoom] = field(default_factory=list)
+    room: bool = False
+    """Whether there is room for the nodes that an attempt lacks."""
     monitored: list[int] = field(default_factory=list)
     fenced: list[bool] = field(default_factory=list)
     checked: int = 0
@@ -146,7 +150,14 @@ class World:
             self.commanded.append(request)
             return self.commands_arrive
 
-        return [clean_up, command]
+        @activity.defn(name=ActivityName.AWAIT_ROOM)
+        async def await_room(request: AwaitRoom) -> None:
+            self.asked_room.append(request)
+            while not self.room:
+                activity.heartbeat()
+                await asyncio.sleep(0.05)
+
+        return [clean_up, command, await_room]
 
 
 def _next(answers: list[T]) -> T:

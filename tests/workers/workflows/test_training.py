@@ -5,6 +5,7 @@ from datetime import datetime
 import pytest
 
 from perdure_api.conditions import ConditionStatus, ConditionType, Reason
+from perdure_api.pod import CheckpointRef, TerminationMessage
 from perdure_api.spec import AlternativeSpec, DeadlinesSpec, ResourcesSpec, TrainingJobSpec
 from perdure_api.status import TrainingJobStatus
 from perdure_workers.attempts.outcome import Outcome
@@ -242,3 +243,38 @@ async def test_a_job_that_finds_no_place_goes_to_its_alternatives_then_to_fewer_
     told = [note.message for each in world.published for note in each.notes]
     assert told[0] == "attempt 1: 0/2 nodes; the next attempt asks for resources.alternatives[0]"
     assert told[1].endswith("the next attempt asks for resources.alternatives[0] on 2 instead of 3 nodes")
+
+
+def shrunk(world: World, *later: Outcome) -> TrainingJobSpec:
+    """The spec of a job of which at first one of three nodes has no place, and how its attempts end."""
+    no_place = Outcome(reason=Reason.NO_CAPACITY, message="0/2 nodes", pod_remains=True, placed_nodes=2)
+    world.endings = [no_place, *later]
+    return BUILT_IN.model_copy(update={"resources": ResourcesSpec(nodes=3, min_nodes=1, regrow=True)})
+
+
+async def test_a_job_with_fewer_nodes_goes_on_with_all_as_soon_as_there_is_room(start: Start, world: World) -> None:
+    saved = Outcome(
+        reason=Reason.DISRUPTED,
+        message="told to stop",
+        words=TerminationMessage(checkpoint=CheckpointRef(uri="s3://b/c", step=7)),
+    )
+    world.room = True
+
+    status = await (await start(shrunk(world, saved, COMPLETED))).result()
+
+    assert status.phase == "Succeeded"
+    assert [(each.reason, each.nodes) for each in status.attempts] == [
+        (Reason.NO_CAPACITY, 3), (Reason.REGROWN, 2), (Reason.COMPLETED, 3),
+    ]  # fmt: skip
+    assert [(each.attempt, each.missing) for each in world.asked_room] == [(2, 1)]
+    assert "the checkpoint of step 7 is saved" in (status.attempts[1].message or "")
+    assert [each.attempt for each in world.cleaned] == [1, 2, 0], "its pods end before what held the places"
+    assert status.attempt_counters
+    assert (status.attempt_counters.failed, status.attempt_counters.disrupted) == (0, 0)
+
+
+async def test_what_asked_for_room_in_vain_is_taken_away(start: Start, world: World) -> None:
+    status = await (await start(shrunk(world, COMPLETED))).result()
+
+    assert [each.reason for each in status.attempts] == [Reason.NO_CAPACITY, Reason.COMPLETED]
+    assert [each.attempt for each in world.cleaned] == [1, 0]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 from prometheus_client import Counter
 from temporalio import activity
-from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from perdure_api import names
 from perdure_api.conditions import Condition, ConditionStatus, ConditionType, Phase, Reason
@@ -24,6 +23,7 @@ from perdure_control.statuses import EventSource, apply_status, read_status, rec
 from perdure_data.errors import StoreError
 from perdure_data.stores import Stores
 from perdure_workers.activities.hanging import HangWatch
+from perdure_workers.activities.waiting import next_look
 from perdure_workers.attempts.assess import Assessment, Ended, Running, Waiting, assess
 from perdure_workers.attempts.outcome import Outcome, of_hung
 from perdure_workers.messages import ActivityName, AttemptEnd, Monitor, MonitorNote
@@ -182,14 +182,7 @@ class _Follower:
                     await self._hang.look(key)
                 patience = await self._tell(assessment)
                 self._heartbeat(key)
-                await _wait_for(news, stop, patience)
-                if stop.done():
-                    # Another worker takes over at once instead of after a missed heartbeat.
-                    raise ApplicationError(
-                        "this worker is stopping; the next one goes on",
-                        next_retry_delay=timedelta(milliseconds=100),
-                        category=ApplicationErrorCategory.BENIGN,
-                    )
+                await next_look(news, stop, patience)
         finally:
             stop.cancel()
 
@@ -306,12 +299,3 @@ class _Follower:
 
 def _is_stopping(assessment: Waiting | Running) -> bool:
     return isinstance(assessment, Waiting) and assessment.reason is Reason.STOPPING
-
-
-async def _wait_for(news: asyncio.Event, stop: asyncio.Task[None], seconds: float) -> None:
-    """Waits for news, for the worker's end, or for the time to pass."""
-    hearing = asyncio.create_task(news.wait())
-    try:
-        await asyncio.wait([hearing, stop], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        hearing.cancel()

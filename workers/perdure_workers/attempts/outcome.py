@@ -28,6 +28,7 @@ _NAMED: Final[Mapping[int, Reason]] = {
     ExitCode.OUT_OF_MEMORY: Reason.OUT_OF_MEMORY,
 }
 """Exit codes that have a reason of their own."""
+_STOPPED: Final = {Reason.SUSPENDED: "suspended", Reason.REGROWN: "ended to go on with all nodes"}
 _LOST_BY_NODE: Final = "ContainerStatusUnknown"
 _SIGNAL_BASE: Final = 128
 _KILLED: Final = _SIGNAL_BASE + signal.SIGKILL
@@ -82,23 +83,24 @@ def classify_several(pods: Sequence[PodFacts], permanent_exit_codes: Collection[
     return outcome.model_copy(update={"words": words, "message": _of_rank(culprit, outcome.message)})
 
 
-def of_suspended(outcome: Outcome | None, *, built_in: bool) -> Outcome:
-    """The outcome of an attempt that was told to end because its job is suspended.
+def of_stopped(outcome: Outcome | None, reason: Reason, *, built_in: bool) -> Outcome:
+    """The outcome of an attempt that was told to end because its job is suspended, or has room for all its nodes.
 
     However it then ended, it was told to: no failure, and no disruption. Only that it came to its end after all counts,
     and of a trainer that is not ours an exit code of 0 does not show that: some end so when they are told to stop.
 
     Args:
         outcome: How it ended; None: it had not begun, or its pods are on a node that does not answer.
+        reason: Why it was told to.
         built_in: Whether our own trainer ran.
     """
     if outcome is None:
-        return Outcome(reason=Reason.SUSPENDED, message="suspended before it told how far it had come")
+        return Outcome(reason=reason, message=f"{_STOPPED[reason]} before it told how far it had come")
     if outcome.completed and built_in:
         return outcome
     saved = outcome.words.checkpoint
-    what = f"suspended; the checkpoint of step {saved.step} is saved" if saved else "suspended"
-    return outcome.model_copy(update={"reason": Reason.SUSPENDED, "message": what, "pod_remains": False})
+    what = f"{_STOPPED[reason]}; the checkpoint of step {saved.step} is saved" if saved else _STOPPED[reason]
+    return outcome.model_copy(update={"reason": reason, "message": what, "pod_remains": False})
 
 
 def of_hung(outcome: Outcome | None, why: str) -> Outcome:

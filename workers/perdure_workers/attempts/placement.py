@@ -50,6 +50,16 @@ def fall_back(resources: ResourcesSpec, placement: Placement, outcome: Outcome) 
     return best if (resources.min_nodes or resources.nodes) <= nodes < asked else None
 
 
+def missing(resources: ResourcesSpec, placement: Placement) -> int:
+    """How many nodes an attempt at this place lacks that are to be asked for meanwhile."""
+    return resources.nodes - placement.nodes if resources.regrow and placement.nodes else 0
+
+
+def regrown(placement: Placement) -> Placement:
+    """The same place with all nodes. Should it not be had after all, what comes next is as if it had been the first."""
+    return Placement(alternative=placement.alternative, room=placement.room[: placement.alternative])
+
+
 def sentence(resources: ResourcesSpec, placement: Placement) -> str:
     """Where the next attempt is tried, for people."""
     where = f"resources.alternatives[{placement.alternative - 1}]" if placement.alternative else "the first resources"

@@ -18,6 +18,7 @@ _DISRUPTION_PAUSE_SECONDS: Final = 1.0
 _LONGEST_DISRUPTION_PAUSE_SECONDS: Final = 60.0
 
 _DISRUPTED: Final = frozenset({Reason.DISRUPTED, Reason.JOB_DELETED, Reason.FENCED})
+_AS_ASKED: Final = frozenset({Reason.SUSPENDED, Reason.REGROWN})
 _COUNTED: Final = frozenset({Reason.FAILED, Reason.OUT_OF_MEMORY, Reason.PEER_LOST, Reason.HUNG})
 
 
@@ -52,7 +53,7 @@ def count(counters: AttemptCounters, outcome: Outcome) -> AttemptCounters:
         return counters.model_copy(update={"suspended": counters.suspended + 1})
     if outcome.reason in UNPLACED:
         return counters.model_copy(update={"unplaced": counters.unplaced + 1})
-    if outcome.completed:
+    if outcome.completed or outcome.reason is Reason.REGROWN:
         return counters
     return counters.model_copy(update={"failed": counters.failed + 1})
 
@@ -67,7 +68,7 @@ def decide(outcome: Outcome, counters: AttemptCounters, retry: RetrySpec) -> Dec
     """
     if outcome.completed:
         return GoOn()
-    if outcome.reason is Reason.SUSPENDED:
+    if outcome.reason in _AS_ASKED:
         return Again(0.0)
     if outcome.reason in _DISRUPTED:
         return _after_disruption(outcome, counters)

@@ -18,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from perdure_workers.messages import (
         ActivityName,
         AttemptEnd,
+        AwaitRoom,
         CheckInputs,
         CleanUp,
         Collected,
@@ -105,6 +106,19 @@ async def monitor(request: Monitor) -> AttemptEnd:
         cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
     )
     return end
+
+
+async def await_room(request: AwaitRoom) -> None:
+    """Waits until there is room for the nodes that an attempt lacks, and holds it."""
+    await workflow.execute_activity(
+        ActivityName.AWAIT_ROOM,
+        request,
+        task_queue=names.TASK_QUEUE_WATCH,
+        start_to_close_timeout=AGES,
+        heartbeat_timeout=HEARTBEAT,
+        retry_policy=FOR_EVER,
+        cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
+    )
 
 
 async def command_attempt(request: CommandAttempt) -> bool:

@@ -29,10 +29,11 @@ with workflow.unsafe.imports_passed_through():
         Wishes,
     )
     from perdure_workers.attempts import placement
-    from perdure_workers.attempts.outcome import Outcome, of_suspended
+    from perdure_workers.attempts.outcome import Outcome, of_stopped
     from perdure_workers.attempts.retry import Again, GiveUp, GoOn, decide
     from perdure_workers.messages import (
         AttemptEnd,
+        AwaitRoom,
         CheckInputs,
         CleanUp,
         Collected,
@@ -229,7 +230,7 @@ class TrainingWorkflow:
         starting = together(self._create_job(number, spec), self._publish())
         if not await self._unless_suspended(starting):
             await self._clean_up(attempt=number)
-            return AttemptEnd(outcome=of_suspended(None, built_in=self._spec.built_in))
+            return AttemptEnd(outcome=of_stopped(None, Reason.SUSPENDED, built_in=self._spec.built_in))
         request = Monitor(
             job=self._job,
             attempt=number,
@@ -242,18 +243,32 @@ class TrainingWorkflow:
             stacks_uri=_stacks_uri(self._job, spec, number),
             fenced=self._spec.built_in,
         )
-        return await self._follow(request)
+        missing = placement.missing(self._spec.resources or ResourcesSpec(), self._placement)
+        if not missing:
+            return await self._follow(request)
+        awaited = AwaitRoom(job=self._job, spec=spec, attempt=number, missing=missing)
+        room = asyncio.create_task(calls.await_room(awaited))
+        try:
+            end = await self._follow(request, room)
+        except asyncio.CancelledError:
+            await calls.end(room)
+            raise
+        await calls.end(room)
+        await self._clean_up(attempt=names.RESERVATION)
+        return end
 
-    async def _follow(self, request: Monitor) -> AttemptEnd:
-        """The end of an attempt, by itself or because the job is suspended."""
+    async def _follow(self, request: Monitor, room: asyncio.Task[None] | None = None) -> AttemptEnd:
+        """The end of an attempt, by itself, because the job is suspended, or because all its nodes are to be had."""
         monitor = asyncio.create_task(calls.monitor(request))
         self._attempt_under_way = request.attempt
         try:
-            await workflow.wait_condition(lambda: monitor.done() or self._wishes.suspend)
+            await workflow.wait_condition(
+                lambda: monitor.done() or self._wishes.suspend or (room is not None and room.done())
+            )
             if monitor.done():
                 return monitor.result()
-            self._story.suspending(workflow.now())
-            await together(self._clean_up(attempt=request.attempt), self._publish())
+            reason = Reason.SUSPENDED if self._wishes.suspend else Reason.REGROWN
+            await self._stop_attempt(request.attempt, reason)
             await workflow.wait([monitor], timeout=LAST_WORDS_SECONDS)
         except asyncio.CancelledError:
             await calls.end(monitor)
@@ -262,8 +277,19 @@ class TrainingWorkflow:
             self._attempt_under_way = None
         end = monitor.result() if monitor.done() else None
         await calls.end(monitor)
-        outcome = of_suspended(end.outcome if end else None, built_in=self._spec.built_in)
+        outcome = of_stopped(end.outcome if end else None, reason, built_in=self._spec.built_in)
         return end.model_copy(update={"outcome": outcome}) if end else AttemptEnd(outcome=outcome)
+
+    async def _stop_attempt(self, number: int, reason: Reason) -> None:
+        """Has an attempt save and end."""
+        if reason is Reason.SUSPENDED:
+            self._story.suspending(workflow.now())
+            await together(self._clean_up(attempt=number), self._publish())
+            return
+        self._story.regrowing(workflow.now())
+        self._placement = placement.regrown(self._placement)
+        note = _note(Reason.REGROWN, self._story.status.message or "regrown")
+        await together(self._clean_up(attempt=number), self._publish(note))
 
     async def _create_job(self, number: int, spec: TrainingJobSpec) -> None:
         """Creates the attempt's Job, however long quota or admission refuse it, up to startSeconds."""
