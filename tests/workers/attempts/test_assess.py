@@ -188,6 +188,17 @@ def test_a_failed_job_whose_pod_nobody_saw_is_disrupted() -> None:
     assert assessment.outcome.reason is Reason.DISRUPTED
 
 
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_job_that_is_complete_has_done_its_work_though_its_pods_are_gone(nodes: int) -> None:
+    complete = replace(JOB, completed=True)
+    view = AttemptView(complete, job_was_deleted=False, pods=(), lost_pods=())
+
+    assessment = assess(view, waited_seconds=100_000, start_seconds=60, nodes=nodes)
+
+    assert isinstance(assessment, Ended)
+    assert assessment.outcome.completed
+
+
 def several(*pods: PodFacts, lost: tuple[PodFacts, ...] = (), job: JobFacts | None = JOB, **options: Any) -> Assessment:
     """What an attempt of two pods is doing."""
     view = AttemptView(job, job_was_deleted=False, pods=pods, lost_pods=lost)

@@ -75,6 +75,7 @@ async def receiver() -> AsyncIterator[Receiver]:
         lambda _: None,
         record,
         lambda _: None,
+        lambda _: 1,
         CollectorRegistry(),
     ).application()
     async with TestClient(TestServer(application)) as client:

@@ -171,20 +171,20 @@ def test_no_process_can_run_only_in_a_pod_that_ended(phase: str, *, ended: bool)
 
 
 @pytest.mark.parametrize(
-    ("status", "failed"),
+    ("status", "failed", "completed"),
     [
-        (None, None),
-        ({}, None),
-        ({"conditions": [{"type": "Complete", "status": "True", **REFUSED}]}, None),
-        ({"conditions": [{"type": "Failed", "status": "False", **REFUSED}]}, None),
-        ({"conditions": [{"type": "Failed", "status": "True", **REFUSED}]}, Cause("R", "m")),
+        (None, None, False),
+        ({}, None, False),
+        ({"conditions": [{"type": "Complete", "status": "True", **REFUSED}]}, None, True),
+        ({"conditions": [{"type": "Failed", "status": "False", **REFUSED}]}, None, False),
+        ({"conditions": [{"type": "Failed", "status": "True", **REFUSED}]}, Cause("R", "m"), False),
     ],
     ids=["no status", "an empty one", "complete", "not failed", "failed"],
 )
-def test_a_job_has_failed_only_where_its_controller_says_so(
-    status: dict[str, Any] | None, failed: Cause | None
+def test_a_job_has_failed_or_completed_only_where_its_controller_says_so(
+    status: dict[str, Any] | None, failed: Cause | None, *, completed: bool
 ) -> None:
-    assert job_facts(document(status=status)) == JobFacts(KEY, "ns", "n", "i", failed)
+    assert job_facts(document(status=status)) == JobFacts(KEY, "ns", "n", "i", failed, completed)
 
 
 @pytest.mark.parametrize(

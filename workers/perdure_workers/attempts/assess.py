@@ -83,6 +83,9 @@ def assess(
         return Ended(classify(_most_telling(ended), permanent_exit_codes))
     if view.job_was_deleted:
         return Ended(Outcome(reason=Reason.JOB_DELETED, message="its Job was deleted before a pod of it ran"))
+    if view.job and view.job.completed:
+        # Nobody watched while its pods ended, and somebody has removed them since.
+        return Ended(Outcome(reason=Reason.COMPLETED, message="training completed; its pods are gone"))
     if view.job and view.job.failed:
         return Ended(
             Outcome(

@@ -92,6 +92,8 @@ class JobFacts:
     name: str
     uid: str
     failed: Cause | None
+    completed: bool = False
+    """Every pod has done its work, whether it is still there or not."""
     command: AttemptCommand | None = None
     """What its pods are to be told."""
 
@@ -148,6 +150,7 @@ def job_facts(document: Document) -> JobFacts | None:
         name=metadata["name"],
         uid=metadata["uid"],
         failed=_cause(failed) if failed.get("status") == "True" else None,
+        completed=conditions.get("Complete", {}).get("status") == "True",
         command=_command(metadata.get("annotations") or {}),
     )
 
