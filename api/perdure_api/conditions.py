@@ -24,7 +24,7 @@ class ConditionType(StrEnum):
     RUNNING = "Running"
     """A pod of the current attempt runs."""
     SUSPENDED = "Suspended"
-    """True while spec.suspend keeps it from running: what is saved stays, and no pod runs."""
+    """True from when spec.suspend has taken its pods away until it goes on: what is saved stays."""
     SUCCEEDED = "Succeeded"
     """The job is finished: True with a result, False for good. Unknown while it goes on."""
     RECONCILING = "Reconciling"
@@ -81,6 +81,8 @@ class Reason(StrEnum):
     # the course of things
     PENDING = "Pending"
     """Nobody has looked at it yet."""
+    QUEUED = "Queued"
+    """It waits for its turn: as many jobs run as the installation's limits allow."""
     CHECKING = "Checking"
     """Model and dataset are being looked at."""
     STARTING = "Starting"
@@ -149,6 +151,7 @@ class Phase(StrEnum):
     """The one word that people read first."""
 
     PENDING = "Pending"
+    QUEUED = "Queued"
     STARTING = "Starting"
     RUNNING = "Running"
     RETRYING = "Retrying"
@@ -180,6 +183,9 @@ def phase_of(conditions: Iterable[Condition]) -> Phase:
         return Phase.SUCCEEDED
     if finished and finished.status is ConditionStatus.FALSE:
         return Phase.FAILED
+    reconciling = by_type.get(ConditionType.RECONCILING)
+    if reconciling and reconciling.status is ConditionStatus.TRUE and reconciling.reason == Reason.QUEUED:
+        return Phase.QUEUED
     suspended = by_type.get(ConditionType.SUSPENDED)
     if suspended and suspended.status is ConditionStatus.TRUE:
         return Phase.SUSPENDED
