@@ -7,6 +7,7 @@ overtaken for ever. A namespace that is at its own limit holds nobody else up: i
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -79,6 +80,7 @@ class Limits:
         return whole if self.of(namespace) is None else f"{whole}, {self.of(namespace)} {own}"
 
 
+_NUMBERS: Final = re.compile(r"([0-9]+)")
 _EACH_NAMESPACE: Final = "limits.maxConcurrentJobsPerNamespace"
 _UNKNOWN_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -95,9 +97,13 @@ class Claim:
     held: bool
 
     @property
-    def rank(self) -> tuple[datetime, str, str]:
-        """Smaller ones go first. Creation times have whole seconds: within one the names decide, not chance."""
-        return (self.created - self.priority * DAY_IN_LINE, self.name, self.uid)
+    def rank(self) -> tuple[datetime, tuple[str | int, ...], str]:
+        """Smaller ones go first.
+
+        Creation times have whole seconds: within one the names decide, not chance, and run-2 goes before run-10.
+        """
+        numbers = tuple(int(part) if part.isdecimal() else part for part in _NUMBERS.split(self.name))
+        return (self.created - self.priority * DAY_IN_LINE, numbers, self.uid)
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,16 @@ class Temporal:
 
         return self._do(found())
 
+    def signals(self, id_: str) -> list[str]:
+        """Names of the signals that the workflow was sent, in their order."""
+
+        async def found() -> list[str]:
+            history = await self._client.get_workflow_handle(id_).fetch_history()
+            sent = [event.workflow_execution_signaled_event_attributes.signal_name for event in history.events]
+            return [name for name in sent if name]
+
+        return self._do(found())
+
     def signal(self, id_: str, name: str, argument: object) -> None:
         self._do(self._client.get_workflow_handle(id_).signal(name, argument))
 

@@ -28,6 +28,12 @@ def running(name: str, namespace: str = "ml") -> Claim:
     ("claims", "limits", "admitted", "positions"),
     [
         ([claim("b"), claim("a")], Limits(cluster=2), ["a", "b"], {}),
+        (
+            [claim("run-10"), claim("run-9b"), claim("run-9"), claim("9")],
+            Limits(cluster=9),
+            ["9", "run-9", "run-9b", "run-10"],
+            {},
+        ),
         ([claim("late", after=HOUR), claim("early")], Limits(cluster=1), ["early"], {"late": 1}),
         (
             [claim("early"), claim("urgent", priority=1, after=HOUR), claim("idle", priority=-1)],
@@ -73,6 +79,7 @@ def running(name: str, namespace: str = "ml") -> Claim:
     ],
     ids=[
         "room for all: by name within a second",
+        "numbers within names count as numbers",
         "first come, first served",
         "priority before age",
         "a day in line is worth a point",
