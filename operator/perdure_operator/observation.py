@@ -107,10 +107,10 @@ class Observation:
 
     @property
     def position(self) -> int | None:
-        """Which place in line it says that it has; None when it does not say that it waits for its turn."""
+        """Which place in line is told of it."""
         queue = self.status.get("queue")
         value = queue.get("position") if isinstance(queue, dict) else None
-        return value if isinstance(value, int) and self._now_doing(Reason.QUEUED) else None
+        return value if isinstance(value, int) else None
 
     @property
     def queued(self) -> bool:

@@ -105,6 +105,8 @@ class World:
         self.deaf: set[str] = set()
         """Uids of workflows that no worker carries out at present."""
         self.problem: str | None = None
+        self.meanwhile: Callable[[], None] | None = None
+        """What somebody does while the operator puts its finalizer on an object."""
         self.restart(**limits)
 
     def restart(self, **limits: Any) -> None:
@@ -203,6 +205,9 @@ class World:
         paper = self.papers.get(seen.job.uid)
         if paper is None:
             return None
+        if meanwhile := self.meanwhile:
+            self.meanwhile = None
+            meanwhile()
         if "finalizers" not in paper.metadata:
             paper.metadata["finalizers"] = [names.FINALIZER]
             self._event(paper)
@@ -263,7 +268,8 @@ class World:
         if not wishes.suspend and (before is None or before.suspend):
             self.order.append(self.papers[uid].metadata["name"])
             self.most_at_work = max(self.most_at_work, len(self.at_work))
-        self.hear(self.papers[uid])
+        if before is None or before.suspend != wishes.suspend:
+            self.hear(self.papers[uid])
 
     def _event(self, paper: Paper) -> None:
         self.tracker.see(paper.seen)
@@ -323,7 +329,8 @@ def test_five_hundred_jobs_behind_a_limit_of_four_run_in_their_order_and_cost_a_
     by_name = {paper.metadata["name"]: paper for paper in papers}
 
     while world.at_work:
-        world.finish(by_name[world.at_work[0]])
+        for name in world.at_work:
+            world.finish(by_name[name])
         world.settle()
         head = [name for name in world.order if name in world.at_work]
         for ahead, name in enumerate(expected[len(world.order) - 4 :][:EXACT_POSITIONS], start=1):
@@ -351,20 +358,39 @@ def test_a_priority_that_changes_while_a_job_waits_counts_at_once(finishing: Cal
     assert list(finishing(world)) == ["a", "d", "b", "c"]
 
 
-def test_an_operator_that_restarts_counts_what_runs_before_it_lets_anybody_go() -> None:
+def test_an_operator_that_restarts_gives_no_slot_before_it_knows_all_objects() -> None:
     world = World(cluster=2)
-    for number, name in enumerate("abcd"):
-        world.create(name, after_seconds=number)
+    papers = [world.create(name, after_seconds=number) for number, name in enumerate("abcd")]
     world.settle()
 
-    world.deaf |= set(world.papers)
     world.restart(cluster=2)
+    for paper in papers[:2]:
+        world.tracker.drop(paper.metadata["uid"])
     asyncio.run(world._settle())
-    assert world.at_work == ["a", "b"], "nobody has said yet that all objects are known"
+    assert world.at_work == ["a", "b"]
+    for paper in papers[:2]:
+        world.tracker.see(paper.seen)
     world.settle()
 
     assert world.at_work == ["a", "b"]
-    assert world.most_at_work == 2
+    assert [position(paper) for paper in papers] == [None, None, 1, 2]
+
+
+def test_what_is_known_counts_although_nobody_has_looked_at_it_yet() -> None:
+    world = World(cluster=1)
+    waits = world.create("waits")
+    runs = Paper("runs", "ml", NOON, {})
+    runs.metadata["finalizers"] = [names.FINALIZER]
+    world.turns.note(world.tracker.see(waits.seen))
+    world.tracker.see(runs.seen)
+
+    world.turns.open()
+    world.turns.give()
+
+    assert {tracked.seen.job.name: tracked.slot for tracked in world.tracker} == {
+        "waits": Slot.WANTED,
+        "runs": Slot.HELD,
+    }
 
 
 @pytest.mark.parametrize(
@@ -488,6 +514,69 @@ def test_a_job_that_is_created_suspended_needs_no_slot_until_it_is_resumed() -> 
     world.finish(deaf)
     world.settle()
     assert world.at_work == ["sleeps"]
+
+
+def test_what_a_sleeping_workflow_says_late_does_not_hide_that_its_job_waits() -> None:
+    world = World(cluster=1)
+    world.create("runs")
+    sleeps = world.create("sleeps", suspend=True)
+    world.deaf.add(sleeps.metadata["uid"])
+    world.settle()
+    world.change(sleeps, suspend=False)
+    world.settle()
+    assert says(sleeps) == ("Queued", "Queued")
+
+    world.deaf.clear()
+    world.hear(sleeps)
+    assert says(sleeps) == ("Suspended", "Suspended")
+    world.settle()
+
+    assert says(sleeps) == ("Queued", "Queued")
+
+
+def test_of_a_job_that_goes_on_by_another_hand_no_place_is_told() -> None:
+    world = World(cluster=1)
+    first = world.create("first")
+    world.settle()
+    world.change(first, suspend=True)
+    world.settle()
+    world.create("second")
+    world.settle()
+    world.change(first, suspend=False)
+    world.settle()
+    assert position(first) == 1
+
+    world._hears(first.metadata["uid"], Wishes(generation=3))  # somebody has signalled the workflow
+    world.settle()
+
+    assert says(first) == ("Starting", "Starting")
+    assert "queue" not in first.status
+
+
+def test_a_job_that_was_created_suspended_counts_like_any_other_once_it_runs() -> None:
+    world = World(cluster=1)
+    first = world.create("first", suspend=True)
+    world.settle()
+    world.change(first, suspend=False)
+    world.settle()
+    second = world.create("second", after_seconds=1)
+
+    world.deaf.add(first.metadata["uid"])
+    world.change(first, suspend=True)
+    world.settle()
+
+    assert position(second) == 1, "the pods of the first one may still run"
+
+
+def test_a_wish_that_changes_while_a_job_is_started_is_heard() -> None:
+    world = World(cluster=1)
+    paper = world.create("a")
+    world.meanwhile = lambda: world.change(paper, suspend=True)
+
+    world.settle()
+
+    assert says(paper) == ("Suspended", "Suspended")
+    assert world.order == []
 
 
 def test_a_slot_is_free_when_no_pod_is_left() -> None:
