@@ -82,7 +82,7 @@ class Reason(StrEnum):
     PENDING = "Pending"
     """Nobody has looked at it yet."""
     QUEUED = "Queued"
-    """It waits for its turn: as many jobs run as the installation's limits allow."""
+    """It waits for its turn: as many jobs run as the installation's limits allow, or Kueue has no room for it yet."""
     CHECKING = "Checking"
     """Model and dataset are being looked at."""
     STARTING = "Starting"
@@ -92,7 +92,7 @@ class Reason(StrEnum):
     RETRYING = "Retrying"
     """An attempt ended badly; the next one comes after a pause."""
     STOPPING = "Stopping"
-    """An attempt's pods are being ended, because its Job was deleted."""
+    """An attempt's pods are being ended, because its Job was deleted or suspended."""
     SUSPENDED = "Suspended"
     """spec.suspend keeps it from running."""
     RESUMED = "Resumed"
@@ -194,7 +194,8 @@ def phase_of(conditions: Iterable[Condition]) -> Phase:
         return Phase.PENDING
     if running.status is ConditionStatus.TRUE or running.reason == Reason.FINISHED:
         return Phase.RUNNING  # Finished: no pod runs any more, and its result is still collected
-    return Phase.RETRYING if running.reason == Reason.RETRYING else Phase.STARTING
+    waiting: Mapping[str, Phase] = {Reason.RETRYING: Phase.RETRYING, Reason.QUEUED: Phase.QUEUED}
+    return waiting.get(running.reason, Phase.STARTING)
 
 
 def is_terminal(conditions: Iterable[Condition]) -> bool:

@@ -26,7 +26,7 @@ ADVICE: Final[Mapping[str, str]] = {
     Reason.ACCESS_DENIED: "Check the credentials for the object store, then create the TrainingJob again.",
     Reason.STORE_UNAVAILABLE: "Nothing, unless the object store stays away: it goes on by itself.",
     Reason.TEMPORAL_UNAVAILABLE: "Nothing, unless Temporal stays away: it starts by itself.",
-    Reason.QUEUED: "Nothing: it starts by itself. A higher spec.priority lets it go sooner.",
+    Reason.QUEUED: "Nothing: it starts by itself. A higher spec.priority lets it go sooner, unless Kueue decides.",
     Reason.OUT_OF_MEMORY: "Give it more memory (spec.resources), or a smaller batchSize or sequenceLength.",
     Reason.PEER_LOST: "Look at the log and the node of the rank that the message names; it is tried again.",
     Reason.HUNG: "Look at where its threads were, as the message says; raise deadlines.progressSeconds if it was slow.",

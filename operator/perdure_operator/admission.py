@@ -134,7 +134,7 @@ def slot_of(seen: Observation, *, given: bool, asleep: bool) -> Slot:
         given: This process has given it a slot, since it last needed none.
         asleep: This process has started its workflow as a suspended one, and it has not been let go on since.
     """
-    if seen.terminal:
+    if seen.terminal or seen.kueue_queue:
         return Slot.NONE
     if not seen.begun:
         if seen.deleting or seen.suspend:

@@ -26,6 +26,8 @@ class Observation:
     """Somebody wants it to end for good."""
     checkpoint_request: str = ""
     """What somebody has written when asking for a checkpoint; empty: nobody has."""
+    kueue_queue: str = ""
+    """The queue of Kueue that decides when it runs; empty: none."""
     finalizers: tuple[str, ...] = ()
     spec: dict[str, Any] = field(default_factory=dict)
     """As it was stored: parsed only when a workflow is to be started with it."""
@@ -164,6 +166,7 @@ def observe(document: dict[str, Any]) -> Observation:
         force_delete=annotations.get(names.ANNOTATION_FORCE_DELETE) == "true",
         cancel=annotations.get(names.ANNOTATION_CANCEL) == "true",
         checkpoint_request=annotations.get(names.ANNOTATION_CHECKPOINT, ""),
+        kueue_queue=(metadata.get("labels") or {}).get(names.LABEL_KUEUE_QUEUE, ""),
         finalizers=tuple(metadata.get("finalizers") or ()),
         spec=document.get("spec") or {},
         status=status,

@@ -184,7 +184,7 @@ class Reconciler:
             return  # another wish by now
         if seen.waits_for_temporal:
             await self._publish(tracked, answers.temporal_is_back(seen, self._now()))
-        if await self._workflows.start(TrainingInput(job=seen.job, spec=spec)):
+        if await self._workflows.start(TrainingInput(job=seen.job, spec=spec, kueue_queue=seen.kueue_queue)):
             self._note_started(tracked)
         else:
             await self._workflow_is_closed(tracked)

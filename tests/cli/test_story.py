@@ -151,7 +151,7 @@ def test_a_priority_is_told_as_what_it_is_worth(priority: int, line: str) -> Non
     document = documents.document(documents.QUEUED, spec={**documents.OWN_SPEC, "priority": priority})
 
     assert f"  {line}" in told(document).splitlines()
-    assert "  Nothing: it starts by itself. A higher spec.priority lets it go sooner." in told(document).splitlines()
+    assert "  Nothing: it starts by itself. A higher spec.priority lets it go sooner" in told(document)
 
 
 NO_ADVICE = {

@@ -159,3 +159,43 @@ def test_a_suspended_job_gives_its_slot_away_and_waits_for_one_when_it_is_resume
     assert [attempt.get("reason") for attempt in job["status"]["attempts"]] == ["Suspended", None]
     perdure(jobs, "cancel", "gives", "--yes")
     jobs.finished("gives")
+
+
+def test_a_job_in_a_queue_of_kueue_waits_for_kueue_and_for_nothing_else(jobs: Jobs, limited: Limited) -> None:
+    """There is no Kueue in this cluster: what it does to a Job is done by hand."""
+
+    def let_run(job: str, *, run: bool) -> None:
+        jobs.kubectl("patch", "job", job, "--type=merge", "-p", f'{{"spec": {{"suspend": {str(not run).lower()}}}}}')
+
+    def waits_for_kueue(job: Document) -> bool:
+        return phase(job) == "Queued" and job["status"]["message"].endswith("queue research")
+
+    limited(0)
+    document = training_job("kueued", {**jobs.own("sh", "-c", UNTIL_TOLD), "deadlines": {"startSeconds": 15}})
+    document["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "research"}
+    jobs.kubectl("create", "-f", "-", document=document)
+    jobs.until("kueued", waits_for_kueue)
+    asked = jobs.kubectl.json("get", "job", "kueued-1")
+    assert asked["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "research"
+    assert asked["spec"]["suspend"] is True
+    assert jobs.pods("kueued") == []
+
+    created = datetime.fromisoformat(asked["metadata"]["creationTimestamp"])
+    wait_until(lambda: datetime.now(UTC) - created > 20 * SECOND, 60, lambda: "the clock stands still")
+    assert waits_for_kueue(jobs.get("kueued")), "waiting for Kueue is no part of deadlines.startSeconds"
+    let_run("kueued-1", run=True)
+    jobs.until("kueued", lambda job: phase(job) == "Running")
+    let_run("kueued-1", run=False)
+    job = jobs.until("kueued", lambda job: waits_for_kueue(job) and len(job["status"]["attempts"]) > 1)
+
+    first = job["status"]["attempts"][0]
+    assert (first["reason"], first["message"]) == (
+        "Disrupted",
+        "Kueue (queue research) suspended its Job, so its pods were taken away",
+    )
+    assert [each["metadata"]["name"] for each in jobs.kubectl.items("jobs")] == ["kueued-2"]
+    assert job["status"]["attemptCounters"].get("failed", 0) == 0
+    let_run("kueued-2", run=True)
+    jobs.until("kueued", lambda job: phase(job) == "Running")
+    perdure(jobs, "cancel", "kueued", "--yes")
+    jobs.finished("kueued")

@@ -102,6 +102,8 @@ class World:
         self.running: dict[str, Wishes] = {}
         """By uid: what each workflow has heard."""
         self.most_at_work = 0
+        self.queues: dict[str, str] = {}
+        """The queue of Kueue that each workflow was told of."""
         self.deaf: set[str] = set()
         """Uids of workflows that no worker carries out at present."""
         self.problem: str | None = None
@@ -233,6 +235,7 @@ class World:
         return job.uid in self.running
 
     async def start(self, request: TrainingInput) -> bool:
+        self.queues[request.job.name] = request.kueue_queue
         if request.job.uid not in self.running:
             self._hears(request.job.uid, Wishes(generation=request.job.generation, suspend=request.spec.suspend))
         return True
@@ -653,6 +656,20 @@ def test_a_namespace_at_its_limit_does_not_hold_up_another() -> None:
     world.settle()
 
     assert world.at_work == ["big-3", "big-4", "ml-0", "nlp-2"]
+
+
+def test_a_job_that_kueue_queues_neither_counts_nor_waits() -> None:
+    world = World(cluster=1)
+    world.create("ours")
+    theirs = Paper("theirs", "ml", NOON, {})
+    theirs.metadata["labels"] = {names.LABEL_KUEUE_QUEUE: "research"}
+    world.papers[theirs.metadata["uid"]] = theirs
+    world._event(theirs)
+    world.settle()
+
+    assert world.at_work == ["ours", "theirs"]
+    assert world.queues == {"ours": "", "theirs": "research"}
+    assert Counter(tracked.slot for tracked in world.tracker) == {Slot.HELD: 1, Slot.NONE: 1}
 
 
 def test_without_limits_nobody_waits_and_nothing_is_written() -> None:

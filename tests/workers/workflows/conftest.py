@@ -204,11 +204,11 @@ async def start(environment: WorkflowEnvironment, world: World) -> AsyncIterator
     watch = Worker(environment.client, task_queue=names.TASK_QUEUE_WATCH, activities=world.activities())
     async with cpu, watch:
 
-        async def run(spec: TrainingJobSpec, carried: TrainingJobStatus | None = None) -> Handle:
+        async def run(spec: TrainingJobSpec, carried: TrainingJobStatus | None = None, kueue_queue: str = "") -> Handle:
             job = JobRef(namespace="ns", name="job", uid=str(uuid.uuid4()), generation=1)
             handle: Handle = await environment.client.start_workflow(
                 TrainingWorkflow.run,
-                TrainingInput(job=job, spec=spec, carried=carried),
+                TrainingInput(job=job, spec=spec, carried=carried, kueue_queue=kueue_queue),
                 id=job.workflow_id,
                 task_queue=names.TASK_QUEUE_CPU,
             )

@@ -229,3 +229,14 @@ async def test_a_job_that_finds_no_place_goes_to_its_alternatives_then_to_fewer_
     told = [note.message for each in world.published for note in each.notes]
     assert told[0] == "attempt 1: 0/2 nodes; the next attempt asks for resources.alternatives[0]"
     assert told[1].endswith("the next attempt asks for resources.alternatives[0] on 2 instead of 3 nodes")
+
+
+async def test_each_attempt_of_a_job_that_kueue_queues_waits_in_that_queue_anew(start: Start, world: World) -> None:
+    taken_away = DISRUPTED.model_copy(update={"pod_remains": True})
+    world.endings = [taken_away, COMPLETED]
+
+    status = await (await start(BUILT_IN, kueue_queue="research")).result()
+
+    assert [(each.attempt, each.kueue_queue) for each in world.created] == [(1, "research"), (2, "research")]
+    assert [each.attempt for each in world.cleaned] == [1], "the Job that Kueue has suspended must never go on"
+    assert status.phase == "Succeeded"

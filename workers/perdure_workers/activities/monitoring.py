@@ -23,7 +23,7 @@ from perdure_control.cluster import EVENTS, JOBS, Cluster, ClusterError, Documen
 from perdure_control.statuses import EventSource, apply_status, read_status, record_event
 from perdure_data.errors import StoreError
 from perdure_data.stores import Stores
-from perdure_workers.attempts.assess import Assessment, Ended, Running, Waiting, assess
+from perdure_workers.attempts.assess import Assessment, Ended, Running, Waiting, assess, waited_seconds
 from perdure_workers.attempts.outcome import Outcome, of_hung
 from perdure_workers.messages import ActivityName, AttemptEnd, Monitor, MonitorNote
 from perdure_workers.progress.board import ProgressBoard, Told, newest_of, with_last_words
@@ -167,6 +167,7 @@ class _Follower:
         self._refusal: str | None = None
         self._seen_since = time.monotonic()
         self._seen: Assessment | None = None
+        self._waited = 0.0
 
     async def follow(self, key: AttemptKey, watcher: Watcher) -> Outcome:
         stop = asyncio.create_task(activity.wait_for_worker_shutdown())
@@ -178,6 +179,7 @@ class _Follower:
                     return of_hung(assessment.outcome, self._note.hung) if self._note.hung else assessment.outcome
                 if self._note.hung_since and time.time() - self._note.hung_since > HUNG_SECONDS:
                     return of_hung(None, self._note.hung)
+                self._note = self._note.model_copy(update={"ran": self._note.ran or isinstance(assessment, Running)})
                 if isinstance(assessment, Running) and (why := await self._hangs(key)):
                     await self._end_hung(key, why)
                 patience = await self._tell(assessment)
@@ -195,7 +197,7 @@ class _Follower:
 
     async def _look(self, key: AttemptKey) -> Assessment:
         view = self._index.view(key)
-        waited = time.time() - self._request.started_at
+        self._waited = waited = waited_seconds(view.job, self._request.started_at, time.time())
         if not view.pods and not view.lost_pods:
             if view.job is None and not view.job_was_deleted and waited > UNSEEN_SECONDS and await self._job_is_gone():
                 return Ended(Outcome(reason=Reason.JOB_DELETED, message="its Job is gone"))
@@ -208,6 +210,7 @@ class _Follower:
             refusal=self._refusal,
             permanent_exit_codes=self._request.permanent_exit_codes,
             nodes=self._request.nodes,
+            ran=self._note.ran,
         )
 
     async def _hangs(self, key: AttemptKey) -> str | None:
@@ -261,7 +264,7 @@ class _Follower:
         """
         if assessment != self._seen:
             self._seen, self._seen_since = assessment, time.monotonic()
-        left = self._request.started_at + self._request.start_seconds - time.time()
+        left = self._request.start_seconds - self._waited
         patience = LOOK_SECONDS if isinstance(assessment, Running) else min(LOOK_SECONDS, max(0.1, left))
         if self._request.progress_seconds:
             patience = min(patience, max(1.0, self._request.progress_seconds / 4))
@@ -290,8 +293,10 @@ class _Follower:
                 status, phase, reason = ConditionStatus.TRUE, Phase.RUNNING, Reason.POD_RUNNING
                 message = f"attempt {attempt}: pod {pod} runs on node {node}"
             case Waiting(reason, message):
-                status, phase = ConditionStatus.FALSE, Phase.STARTING
-                note = EventNote(kind=EventKind.WARNING, reason=reason, message=message)
+                queued = reason is Reason.QUEUED
+                status, phase = ConditionStatus.FALSE, Phase.QUEUED if queued else Phase.STARTING
+                kind = EventKind.NORMAL if queued else EventKind.WARNING
+                note = EventNote(kind=kind, reason=reason, message=message)
                 await record_event(self._cluster, job, note, self._source)
         condition = Condition(
             type=ConditionType.RUNNING,

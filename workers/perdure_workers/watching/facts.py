@@ -6,6 +6,7 @@ A worker keeps these for thousands of objects, so they hold what decisions need 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -88,6 +89,12 @@ class JobFacts:
     failed: Cause | None
     command: AttemptCommand | None = None
     """What its pods are to be told."""
+    kueue_queue: str = ""
+    """The queue of Kueue that lets it run; empty: none."""
+    suspended: bool = False
+    """It may have no pods: Kueue has not let it run yet, or takes them away again."""
+    started_at: float | None = None
+    """Unix seconds since when it may have pods, as its controller tells."""
 
 
 def attempt_key(document: Document) -> AttemptKey | None:
@@ -141,6 +148,9 @@ def job_facts(document: Document) -> JobFacts | None:
         uid=metadata["uid"],
         failed=_cause(failed) if failed.get("status") == "True" else None,
         command=_command(metadata.get("annotations") or {}),
+        kueue_queue=(metadata.get("labels") or {}).get(names.LABEL_KUEUE_QUEUE, ""),
+        suspended=(document.get("spec") or {}).get("suspend") is True,
+        started_at=_unix(status.get("startTime")),
     )
 
 
@@ -150,6 +160,10 @@ def _command(annotations: Document) -> AttemptCommand | None:
         return AttemptCommand.model_validate_json(annotations[names.ANNOTATION_COMMAND])
     except (KeyError, ValidationError):
         return None
+
+
+def _unix(time: str | None) -> float | None:
+    return datetime.fromisoformat(time).timestamp() if time else None
 
 
 def _rank(annotations: Document) -> int:
