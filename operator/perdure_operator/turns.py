@@ -16,7 +16,7 @@ from perdure_operator.queue import ReconcileQueue
 from perdure_operator.tracker import Tracked, Tracker
 
 _PAUSE_SECONDS: Final = 0.2
-"""Between two looks at the line: one costs some microseconds an object."""
+"""Between two looks at the line: one costs about ten microseconds an object."""
 
 
 class Turns:
