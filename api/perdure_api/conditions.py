@@ -24,7 +24,7 @@ class ConditionType(StrEnum):
     RUNNING = "Running"
     """A pod of the current attempt runs."""
     SUSPENDED = "Suspended"
-    """True while spec.suspend keeps it from running: what is saved stays, and no pod runs."""
+    """True from when spec.suspend has taken its pods away until it goes on: what is saved stays."""
     SUCCEEDED = "Succeeded"
     """The job is finished: True with a result, False for good. Unknown while it goes on."""
     RECONCILING = "Reconciling"
@@ -81,6 +81,8 @@ class Reason(StrEnum):
     # the course of things
     PENDING = "Pending"
     """Nobody has looked at it yet."""
+    QUEUED = "Queued"
+    """It waits for its turn: as many jobs run as the installation's limits allow, or Kueue has no room for it yet."""
     CHECKING = "Checking"
     """Model and dataset are being looked at."""
     STARTING = "Starting"
@@ -90,7 +92,7 @@ class Reason(StrEnum):
     RETRYING = "Retrying"
     """An attempt ended badly; the next one comes after a pause."""
     STOPPING = "Stopping"
-    """An attempt's pods are being ended, because its Job was deleted."""
+    """An attempt's pods are being ended, because its Job was deleted or suspended."""
     SUSPENDED = "Suspended"
     """spec.suspend keeps it from running."""
     RESUMED = "Resumed"
@@ -151,6 +153,7 @@ class Phase(StrEnum):
     """The one word that people read first."""
 
     PENDING = "Pending"
+    QUEUED = "Queued"
     STARTING = "Starting"
     RUNNING = "Running"
     RETRYING = "Retrying"
@@ -182,6 +185,9 @@ def phase_of(conditions: Iterable[Condition]) -> Phase:
         return Phase.SUCCEEDED
     if finished and finished.status is ConditionStatus.FALSE:
         return Phase.FAILED
+    reconciling = by_type.get(ConditionType.RECONCILING)
+    if reconciling and reconciling.status is ConditionStatus.TRUE and reconciling.reason == Reason.QUEUED:
+        return Phase.QUEUED
     suspended = by_type.get(ConditionType.SUSPENDED)
     if suspended and suspended.status is ConditionStatus.TRUE:
         return Phase.SUSPENDED
@@ -190,7 +196,8 @@ def phase_of(conditions: Iterable[Condition]) -> Phase:
         return Phase.PENDING
     if running.status is ConditionStatus.TRUE or running.reason == Reason.FINISHED:
         return Phase.RUNNING  # Finished: no pod runs any more, and its result is still collected
-    return Phase.RETRYING if running.reason == Reason.RETRYING else Phase.STARTING
+    waiting: Mapping[str, Phase] = {Reason.RETRYING: Phase.RETRYING, Reason.QUEUED: Phase.QUEUED}
+    return waiting.get(running.reason, Phase.STARTING)
 
 
 def is_terminal(conditions: Iterable[Condition]) -> bool:

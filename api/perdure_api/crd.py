@@ -70,6 +70,7 @@ def _columns() -> list[dict[str, Any]]:
         column("Step", "integer", ".status.progress.step"),
         column("ETA", "integer", ".status.progress.etaSeconds"),
         column("Attempts", "integer", ".status.attemptCounters.started"),
+        column("Queue", "integer", ".status.queue.position", priority=1),
         column("Reason", "string", ".status.reason", priority=1),
         column("Adapter", "string", ".status.result.adapterUri", priority=1),
         column("Age", "date", ".metadata.creationTimestamp"),

@@ -45,6 +45,9 @@ LABEL_JOB: Final = f"{GROUP}/trainingjob"
 LABEL_JOB_UID: Final = f"{GROUP}/trainingjob-uid"
 LABEL_ATTEMPT: Final = f"{GROUP}/attempt"
 
+LABEL_KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
+"""Kueue's own: the LocalQueue that decides when a Job may run. On a TrainingJob it goes to the Jobs of its attempts."""
+
 FIELD_MANAGER_OPERATOR: Final = "perdure-operator"
 FIELD_MANAGER_WORKFLOW: Final = "perdure-workflow"
 FIELD_MANAGER_MONITOR: Final = "perdure-monitor"

@@ -18,6 +18,7 @@ NAME_PATTERN: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 ENV_NAME_PATTERN: Final = r"^[-._a-zA-Z][-._a-zA-Z0-9]*$"
 QUANTITY_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?$"
 URI_LIMIT: Final = 1024
+PRIORITY_LIMIT: Final = 1000
 RESERVED_ENV_PREFIXES: Final = ("PERDURE_", "PET_", "KUBEFLOW_TRAINER_")
 
 _SOURCE_URI_RULE = cel.rules(
@@ -488,7 +489,7 @@ def _spec_rules(_: Any = None) -> dict[str, Any]:
 class TrainingJobSpec(ApiModel):
     """A training job: one run from data to adapter.
 
-    Everything but suspend and ttlSecondsAfterFinished is immutable.
+    Everything but priority, suspend and ttlSecondsAfterFinished is immutable.
     """
 
     model_config = {"json_schema_extra": _spec_rules()}
@@ -503,6 +504,13 @@ class TrainingJobSpec(ApiModel):
     checkpoint: CheckpointSpec | None = None
     retry: RetrySpec | None = None
     deadlines: DeadlinesSpec | None = None
+    priority: int = Field(
+        default=0,
+        ge=-PRIORITY_LIMIT,
+        le=PRIORITY_LIMIT,
+        description="Who goes first where jobs wait for their turn, because the installation limits how many run at a "
+        "time: each point is worth a day in line. What runs is never stopped for another. Mutable.",
+    )
     suspend: bool = Field(
         default=False,
         description="True: the trainer saves, its pods end, and the job waits, without using up an attempt or time of "

@@ -40,6 +40,17 @@ class CheckpointStatus(TolerantModel):
     time: str | None = Field(default=None, json_schema_extra=_TIME, description="When it was committed.")
 
 
+class QueueStatus(TolerantModel):
+    """Its place while it waits for its turn."""
+
+    position: int = Field(
+        ge=1,
+        description="1: the next one. Kept exact for the first five; further back it is written anew when it has "
+        "become half, or double.",
+    )
+    time: str | None = Field(default=None, json_schema_extra=_TIME, description="When that was its place.")
+
+
 class ProgressStatus(TolerantModel):
     """How far the current attempt is, as its pod last told."""
 
@@ -136,7 +147,7 @@ class TrainingJobStatus(TolerantModel):
     observed_generation: int | None = Field(
         default=None, ge=0, description="Generation of the spec that this speaks of."
     )
-    phase: str | None = Field(default=None, max_length=32, description="For people: Pending, Starting, Running, …")
+    phase: str | None = Field(default=None, max_length=32, description="For people: Pending, Queued, Starting, …")
     reason: str | None = Field(default=None, max_length=64, description="Why it is in this phase, in one word.")
     message: str | None = Field(default=None, max_length=4096, description="Why it is in this phase, in a sentence.")
     conditions: list[Condition] = Field(
@@ -147,6 +158,7 @@ class TrainingJobStatus(TolerantModel):
     )
     start_time: str | None = Field(default=None, json_schema_extra=_TIME, description="When work on it began.")
     completion_time: str | None = Field(default=None, json_schema_extra=_TIME, description="When it finished.")
+    queue: QueueStatus | None = Field(default=None, description="Its place in line, while it waits for its turn.")
     progress: ProgressStatus | None = Field(default=None, description="How far training is.")
     attempts: list[AttemptStatus] = Field(
         default=[],

@@ -76,3 +76,5 @@ class TrainingInput(TolerantModel):
     """Id of the newest CheckpointRequest so far."""
     placement: Placement = Placement()
     """Where attempts are tried by now."""
+    kueue_queue: str = ""
+    """The queue of Kueue that its Jobs wait in; empty: none."""

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from perdure_api import names
-from perdure_api.conditions import Reason
+from perdure_api.conditions import Phase, Reason
 from perdure_cli.cluster import Cluster
 from perdure_cli.errors import CliError
 from perdure_cli.job import Job
@@ -60,10 +60,14 @@ def checkpoint(cluster: Cluster, name: str, reason: str, timeout_seconds: float)
     """Has a job save now, and waits until it has; what to tell of it.
 
     Raises:
-        CliError: there is no such job, it is finished, no trainer of it runs, it has not saved in time, or the cluster
-            refuses.
+        CliError: there is no such job, it is finished or waits for its turn, no trainer of it runs, it has not saved in
+            time, or the cluster refuses.
     """
     job = _unfinished(cluster, name, "it saves nothing any more")
+    if job.phase == Phase.QUEUED:
+        raise CliError(
+            f"{name} has no trainer that runs now, and what was saved before stays: it is {job.status.message}"
+        )
     # Told apart from every other request by its time, which people may want to know too.
     asked = f"{reason[:REASON_LIMIT]} ({datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f} UTC)"
     cluster.change(job, {"metadata": {"annotations": {names.ANNOTATION_CHECKPOINT: asked}}})

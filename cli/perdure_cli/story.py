@@ -26,6 +26,7 @@ ADVICE: Final[Mapping[str, str]] = {
     Reason.ACCESS_DENIED: "Check the credentials for the object store, then create the TrainingJob again.",
     Reason.STORE_UNAVAILABLE: "Nothing, unless the object store stays away: it goes on by itself.",
     Reason.TEMPORAL_UNAVAILABLE: "Nothing, unless Temporal stays away: it starts by itself.",
+    Reason.QUEUED: "Nothing: it starts by itself. A higher spec.priority lets it go sooner, unless Kueue decides.",
     Reason.OUT_OF_MEMORY: "Give it more memory (spec.resources), or a smaller batchSize or sequenceLength.",
     Reason.PEER_LOST: "Look at the log and the node of the rank that the message names; it is tried again.",
     Reason.HUNG: "Look at where its threads were, as the message says; raise deadlines.progressSeconds if it was slow.",
@@ -111,10 +112,18 @@ def _asked(spec: dict[str, Any]) -> Iterator[str]:
     else:
         yield from _asked_of_built_in(spec)
     yield from _asked_of_nodes(spec.get("resources") or {})
+    if spec.get("priority"):
+        yield f"Where jobs wait for their turn: {_ahead(spec['priority'])}."
     if (spec.get("retry") or {}).get("maxAttempts"):
         yield f"Give up after {phrases.counted(spec['retry']['maxAttempts'], 'failed attempt')}."
     if spec.get("ttlSecondsAfterFinished") is not None:
         yield f"Delete this object {phrases.duration(spec['ttlSecondsAfterFinished'])} after it finished."
+
+
+def _ahead(priority: int) -> str:
+    """What a priority is worth: each point is a day in line."""
+    days = phrases.counted(abs(priority), "day")
+    return f"before those that came up to {days} earlier" if priority > 0 else f"as if it had come {days} later"
 
 
 def _asked_of_nodes(resources: dict[str, Any]) -> Iterator[str]:

@@ -20,7 +20,7 @@ def row(job: Job, now: datetime) -> tuple[str, ...]:
     return (
         job.name,
         job.phase,
-        f"{progress.percent} %" if progress and progress.percent is not None else "",
+        _progress(job),
         _steps(job),
         phrases.number(job.loss) if job.loss is not None else "",
         phrases.duration(progress.eta_seconds) if going_on and progress and progress.eta_seconds is not None else "",
@@ -44,6 +44,13 @@ def job_table(jobs: Sequence[Job], now: datetime, *, with_namespace: bool) -> Ta
 def style(job: Job) -> str:
     """The colour of a job: only of those that are over."""
     return {True: "green", False: "red", None: ""}[job.succeeded]
+
+
+def _progress(job: Job) -> str:
+    if job.status.queue is not None:
+        return f"no. {job.status.queue.position} in line"
+    progress = job.status.progress
+    return f"{progress.percent} %" if progress and progress.percent is not None else ""
 
 
 def _steps(job: Job) -> str:

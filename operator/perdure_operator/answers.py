@@ -2,7 +2,7 @@
 
 On the happy path it publishes nothing: the API server gives a new object the condition Reconciling (its status has a
 default), and the workflow speaks for itself within milliseconds. The operator speaks only where no workflow can:
-before there is one (Temporal away, a spec that is none) and after there is none any more.
+before there is one (Temporal away, a spec that is none, others whose turn it is) and after there is none any more.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any, Final
 from perdure_api import names
 from perdure_api.conditions import Condition, ConditionStatus, ConditionType, Phase, Reason
 from perdure_api.events import EventKind, EventNote
-from perdure_api.status import TrainingJobStatus, WorkflowStatus
+from perdure_api.status import QueueStatus, TrainingJobStatus, WorkflowStatus
+from perdure_operator.admission import EXACT_POSITIONS, Place
 from perdure_operator.observation import Observation, moment
 from perdure_operator.workflows import Standing
 
@@ -55,6 +56,50 @@ def deletion_waits_for_temporal(seen: Observation, address: str, now: datetime) 
         seen, ConditionType.RECONCILING, ConditionStatus.TRUE, Reason.TEMPORAL_UNAVAILABLE, message, now
     )
     return TrainingJobStatus(observed_generation=seen.job.generation, conditions=[condition]).to_wire()
+
+
+def queued(seen: Observation, place: Place, now: datetime) -> dict[str, Any]:
+    """A job that waits for its turn."""
+    where = f"number {place.position}" if place.position <= EXACT_POSITIONS else f"about number {place.position}"
+    message = f"waiting for its turn: {where} in line; {place.limits}"
+    condition = _condition(seen, ConditionType.RECONCILING, ConditionStatus.TRUE, Reason.QUEUED, message, now)
+    return TrainingJobStatus(
+        observed_generation=_observed(seen),
+        phase=Phase.QUEUED,
+        reason=Reason.QUEUED,
+        message=message,
+        conditions=[condition],
+        queue=QueueStatus(position=place.position, time=timestamp(now)),
+    ).to_wire()
+
+
+def left_queue(seen: Observation, now: datetime) -> dict[str, Any]:
+    """What takes the place of `queued`: its turn has come, or it was suspended once more."""
+    if not seen.taken_up:
+        return _pending(seen, Reason.PENDING, "its turn has come; the job's workflow is being started", now)
+    if not seen.suspended:
+        return nothing()  # its workflow has spoken since
+    if seen.suspend:
+        status, reason = ConditionStatus.FALSE, Reason.SUSPENDED
+        message = "suspended while it waited for its turn; set spec.suspend to false and it waits again"
+    else:
+        status, reason, message = ConditionStatus.TRUE, Reason.RESUMED, "its turn has come; it goes on"
+    return TrainingJobStatus(
+        phase=Phase.SUSPENDED,
+        reason=reason,
+        message=message,
+        conditions=[_condition(seen, ConditionType.RECONCILING, status, reason, message, now)],
+    ).to_wire()
+
+
+def withdrawn(seen: Observation, now: datetime) -> dict[str, Any]:
+    """A job that was cancelled before it began."""
+    conditions = (
+        (ConditionType.SUCCEEDED, ConditionStatus.FALSE),
+        (ConditionType.RECONCILING, ConditionStatus.FALSE),
+        (ConditionType.STALLED, ConditionStatus.TRUE),
+    )
+    return _failed(seen, Reason.CANCELLED, "cancelled while it waited for its turn; nothing of it ran", conditions, now)
 
 
 def rejected(seen: Observation, problem: str, now: datetime) -> dict[str, Any]:
@@ -151,11 +196,19 @@ def _how_to_force(seen: Observation) -> str:
 
 def _pending(seen: Observation, reason: Reason, message: str, now: datetime) -> dict[str, Any]:
     condition = _condition(seen, ConditionType.RECONCILING, ConditionStatus.TRUE, reason, message, now)
-    status = TrainingJobStatus(observed_generation=seen.job.generation, conditions=[condition])
+    status = TrainingJobStatus(observed_generation=_observed(seen), conditions=[condition])
     if not seen.taken_up:
         # Once a workflow has spoken, the words that people read first are its own.
         status = status.model_copy(update={"phase": Phase.PENDING, "reason": reason, "message": message})
     return status.to_wire()
+
+
+def _observed(seen: Observation) -> int | None:
+    """The generation that the operator may say was seen: of a job that has a workflow only that knows.
+
+    A wish would be taken for heard, and not be told.
+    """
+    return None if seen.begun else seen.job.generation
 
 
 def _failed(

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from typing import Literal
 
 from perdure_api import names
 from perdure_api.spec import TrainingJobSpec
 from perdure_api.trainingjob import SpecError, parse_spec
 from perdure_api.workflow import CheckpointRequest, Wishes
+from perdure_operator.admission import Place, Turn, worth_telling
 from perdure_operator.observation import Observation
 
 
@@ -28,6 +30,10 @@ class Step(Enum):
     """Delete it: it finished ttlSecondsAfterFinished ago."""
     TAKE_BACK = "take_back"
     """Take back that it waits for something: its workflow has finished it, and does not name what others said."""
+    LEAVE_QUEUE = "leave_queue"
+    """Say that it waits for its turn no longer. Written down before it goes on: a restart then knows that it may."""
+    WITHDRAW = "withdraw"
+    """End it for good where it waits: somebody wants that by annotation, and no workflow knows of it."""
     ACKNOWLEDGE = "acknowledge"
     """Say that the newest generation was seen: a mutable field changed after the end."""
 
@@ -61,6 +67,13 @@ class Reject:
 
 
 @dataclass(frozen=True)
+class TellPlace:
+    """Say where in line it waits."""
+
+    place: Place
+
+
+@dataclass(frozen=True)
 class Wait:
     """Look again at this time."""
 
@@ -77,10 +90,12 @@ class Told:
     cancelled: bool = False
 
 
-Decision = Step | Start | TellWishes | AskCheckpoint | Reject | Wait
+Decision = Step | Start | TellWishes | AskCheckpoint | Reject | TellPlace | Wait
 
 
-def decide(seen: Observation, *, started: bool, now: datetime, told: Told = Told()) -> Decision:
+def decide(
+    seen: Observation, *, started: bool, now: datetime, told: Told = Told(), turn: Turn | Place = Turn.COME
+) -> Decision:
     """What is to be done; once it is, there may be more: decide again.
 
     Args:
@@ -88,18 +103,46 @@ def decide(seen: Observation, *, started: bool, now: datetime, told: Told = Told
         started: Whether this process has already seen its workflow started.
         now: The time.
         told: What it has told the workflow since.
+        turn: Whether the job may go on.
     """
     if seen.deleting:
         return _decide_deleting(seen)
     if seen.terminal:
         return _decide_finished(seen, now)
+    if turn is Turn.COME:
+        if seen.queued:
+            return Step.LEAVE_QUEUE
+    elif not (seen.cancel and seen.begun):
+        return _decide_waiting(seen, turn)
     if started:
         return _decide_running(seen, told)
+    return _decide_new(seen)
+
+
+def _decide_new(seen: Observation) -> Start | Reject | Literal[Step.REST]:
     try:
         return Start(parse_spec(seen.spec))
     except SpecError as error:
         # Accepted by an older or newer release and running: not ours to fail. Drift repair goes on looking.
         return Step.REST if seen.taken_up else Reject(str(error))
+
+
+def _decide_waiting(seen: Observation, turn: Turn | Place) -> Decision:
+    """Its workflow, if it has one, is not told of any wish: it would go on."""
+    if not seen.begun:
+        if seen.cancel:
+            return Step.WITHDRAW
+        if isinstance(decision := _decide_new(seen), Reject):
+            # What is wrong with it is told at once, not when its turn comes.
+            return decision
+    return TellPlace(turn) if isinstance(turn, Place) and place_is_news(seen, turn) else Step.REST
+
+
+def place_is_news(seen: Observation, place: Place) -> bool:
+    """Whether it is worth a write that an object waits in this place."""
+    if not seen.begun and seen.observed_generation < seen.job.generation:
+        return True
+    return worth_telling(seen.position, place.position) or not seen.message.endswith(place.limits)
 
 
 def _decide_running(seen: Observation, told: Told) -> Decision:

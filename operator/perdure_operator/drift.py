@@ -98,6 +98,7 @@ class WatchDrift:
         self._tracker = services.tracker
         self._objects = services.objects
         self._queue = services.queue
+        self._turns = services.turns
         self._metrics = services.metrics
         self._rhythm = rhythm
         self._namespaces = namespaces
@@ -144,6 +145,7 @@ class WatchDrift:
         self._missed = len(untold) if self.complete else 0
         if not untold:
             self._complete_at = asyncio.get_running_loop().time()
+            self._turns.open()
         elif self.complete:
             self._catch_up(untold)
         self._bury_missing(known - {seen.job.uid for seen in listed})

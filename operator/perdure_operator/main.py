@@ -33,6 +33,7 @@ from perdure_operator.receiver_secret import ReceiverSecret
 from perdure_operator.reconciler import Patience, Reconciler, Services
 from perdure_operator.settings import Settings, SettingsError, settings_from
 from perdure_operator.tracker import Tracker
+from perdure_operator.turns import Turns
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -111,12 +112,15 @@ def _assemble(settings: Settings, cluster: Cluster, client: Client, patience: Pa
     queue = ReconcileQueue(workers=_WORKERS)
     objects = TrainingJobs(cluster, EventSource(component=_NAME, instance=socket.gethostname()))
     temporal = workflows.Workflows(client)
-    services = Services(objects, temporal, tracker, queue, metrics, settings.temporal_address, patience)
+    turns = Turns(settings.limits, tracker, queue)
+    services = Services(objects, temporal, tracker, queue, turns, metrics, settings.temporal_address, patience)
     reconciler = Reconciler(services)
     watch = WatchDrift(services, rhythm, settings.watched_namespaces)
     secret = ReceiverSecret(cluster, settings.namespace, settings.receiver) if settings.receiver else None
     registry.register(
-        GaugeCollector(Gauges(tracker, lambda: len(queue), lambda: temporal.problem is None, watch.seconds_ago))
+        GaugeCollector(
+            Gauges(tracker, settings.limits, lambda: len(queue), lambda: temporal.problem is None, watch.seconds_ago)
+        )
     )
     return _Parts(
         tracker=tracker,
@@ -124,6 +128,7 @@ def _assemble(settings: Settings, cluster: Cluster, client: Client, patience: Pa
         services=[
             partial(queue.run, reconciler.reconcile),
             partial(temporal.probe, reconciler.temporal_is_back),
+            turns.run,
             WorkflowDrift(services, rhythm).run,
             watch.run,
             *([secret.keep] if secret else []),

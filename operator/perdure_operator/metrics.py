@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from perdure_api.conditions import Phase
+from perdure_operator.admission import Limits, Slot
 from perdure_operator.tracker import Tracker
 
 _LAG_BUCKETS_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
@@ -34,6 +36,7 @@ class Gauges:
     """What is read when Prometheus asks."""
 
     tracker: Tracker
+    limits: Limits
     queue_length: Callable[[], int]
     temporal_up: Callable[[], bool]
     watch_checked_seconds_ago: Callable[[], float | None]
@@ -84,6 +87,7 @@ class GaugeCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Every gauge."""
         yield self._objects()
+        yield from self._slots()
         yield GaugeMetricFamily(
             "perdure_operator_queue_length", "TrainingJobs that wait to be looked at.", self._gauges.queue_length()
         )
@@ -104,3 +108,18 @@ class GaugeCollector(Collector):
         for phase in Phase:
             family.add_metric([phase.value], counts[phase])
         return family
+
+    def _slots(self) -> Iterator[GaugeMetricFamily]:
+        counts = Counter(tracked.slot for tracked in self._gauges.tracker if not tracked.gone)
+        cluster = self._gauges.limits.cluster
+        yield GaugeMetricFamily(
+            "perdure_operator_waiting_jobs", "TrainingJobs that wait for their turn.", counts[Slot.WANTED]
+        )
+        yield GaugeMetricFamily(
+            "perdure_operator_slots_used", "TrainingJobs that count against the limits.", counts[Slot.HELD]
+        )
+        yield GaugeMetricFamily(
+            "perdure_operator_slots",
+            "TrainingJobs that may run at a time in the cluster; +Inf: any number.",
+            math.inf if cluster is None else cluster,
+        )

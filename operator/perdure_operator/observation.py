@@ -26,6 +26,8 @@ class Observation:
     """Somebody wants it to end for good."""
     checkpoint_request: str = ""
     """What somebody has written when asking for a checkpoint; empty: nobody has."""
+    kueue_queue: str = ""
+    """The queue of Kueue that decides when it runs; empty: none."""
     finalizers: tuple[str, ...] = ()
     spec: dict[str, Any] = field(default_factory=dict)
     """As it was stored: parsed only when a workflow is to be started with it."""
@@ -63,9 +65,20 @@ class Observation:
         return value if isinstance(value, int) else None
 
     @property
+    def priority(self) -> int:
+        """Its points in line."""
+        value = self.spec.get("priority")
+        return value if isinstance(value, int) else 0
+
+    @property
+    def suspend(self) -> bool:
+        """Whether it is to be suspended."""
+        return self.spec.get("suspend") is True
+
+    @property
     def wishes(self) -> Wishes:
         """The part of the spec that may change while the job runs."""
-        return Wishes(generation=self.job.generation, suspend=self.spec.get("suspend") is True)
+        return Wishes(generation=self.job.generation, suspend=self.suspend)
 
     @property
     def observed_generation(self) -> int:
@@ -79,6 +92,39 @@ class Observation:
         return bool(self.status.get("workflow")) or self.condition(ConditionType.ACCEPTED) is not None
 
     @property
+    def begun(self) -> bool:
+        """Whether there is a workflow, or is about to be: our finalizer is put on before it is started."""
+        return self.held or self.taken_up
+
+    @property
+    def suspended(self) -> bool:
+        """Whether its workflow says that nothing of it runs, nor will, until it is told to go on."""
+        suspended = self.condition(ConditionType.SUSPENDED)
+        return suspended is not None and suspended.status is ConditionStatus.TRUE
+
+    @property
+    def resuming(self) -> bool:
+        """Whether it says that its turn to go on has come, although its workflow may not have heard of it."""
+        return self._now_doing(Reason.RESUMED)
+
+    @property
+    def position(self) -> int | None:
+        """Which place in line is told of it."""
+        queue = self.status.get("queue")
+        value = queue.get("position") if isinstance(queue, dict) else None
+        return value if isinstance(value, int) else None
+
+    @property
+    def queued(self) -> bool:
+        """Whether it says anything of a line."""
+        return "queue" in self.status or self._now_doing(Reason.QUEUED)
+
+    @property
+    def message(self) -> str:
+        """What people read first."""
+        return str(self.status.get("message") or "")
+
+    @property
     def waits_for_temporal(self) -> bool:
         """Whether it says that it waits for Temporal."""
         reconciling = self.condition(ConditionType.RECONCILING)
@@ -87,16 +133,19 @@ class Observation:
     @property
     def still_waits(self) -> bool:
         """Whether it says something that the operator once said of its waiting."""
-        reconciling = self.condition(ConditionType.RECONCILING)
-        return (
-            reconciling is not None
-            and reconciling.status is ConditionStatus.TRUE
-            and reconciling.reason in {Reason.TEMPORAL_UNAVAILABLE, Reason.PENDING}
-        )
+        return self.queued or self._now_doing(Reason.TEMPORAL_UNAVAILABLE, Reason.PENDING)
 
     def condition(self, type_: ConditionType) -> Condition | None:
         """The condition of one type."""
         return next((condition for condition in self.conditions if condition.type is type_), None)
+
+    def _now_doing(self, *reasons: Reason) -> bool:
+        reconciling = self.condition(ConditionType.RECONCILING)
+        return (
+            reconciling is not None
+            and reconciling.status is ConditionStatus.TRUE
+            and reconciling.reason in set(reasons)
+        )
 
 
 def observe(document: dict[str, Any]) -> Observation:
@@ -117,6 +166,7 @@ def observe(document: dict[str, Any]) -> Observation:
         force_delete=annotations.get(names.ANNOTATION_FORCE_DELETE) == "true",
         cancel=annotations.get(names.ANNOTATION_CANCEL) == "true",
         checkpoint_request=annotations.get(names.ANNOTATION_CHECKPOINT, ""),
+        kueue_queue=(metadata.get("labels") or {}).get(names.LABEL_KUEUE_QUEUE, ""),
         finalizers=tuple(metadata.get("finalizers") or ()),
         spec=document.get("spec") or {},
         status=status,

@@ -24,6 +24,7 @@ from perdure_operator.decision import (
     Reject,
     Start,
     Step,
+    TellPlace,
     TellWishes,
     Wait,
     decide,
@@ -33,9 +34,13 @@ from perdure_operator.objects import TrainingJobs
 from perdure_operator.observation import Observation
 from perdure_operator.queue import ReconcileQueue
 from perdure_operator.tracker import Tracked, Tracker
+from perdure_operator.turns import Turns
 from perdure_operator.workflows import Standing, TemporalUnavailable, Workflows
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+Words = Reject | TellPlace | Literal[Step.WITHDRAW, Step.LEAVE_QUEUE, Step.TAKE_BACK, Step.ACKNOWLEDGE]
+"""Decisions to say something on the object."""
 
 _FIRST_POLL_SECONDS: Final = 0.1
 _LONGEST_POLL_SECONDS: Final = 5.0
@@ -60,6 +65,7 @@ class Services:
     workflows: Workflows
     tracker: Tracker
     queue: ReconcileQueue
+    turns: Turns
     metrics: Metrics
     temporal_address: str
     """For people, in messages."""
@@ -74,6 +80,7 @@ class Reconciler:
         self._objects = services.objects
         self._workflows = services.workflows
         self._tracker = services.tracker
+        self._turns = services.turns
         self._metrics = services.metrics
         self._address = services.temporal_address
         self._patience = services.patience
@@ -110,10 +117,13 @@ class Reconciler:
                 raise
 
     async def _reconcile(self, tracked: Tracked) -> None:
+        self._turns.note(tracked)
         if tracked.gone:
             await self._bury(tracked)
             return
-        decision = decide(tracked.seen, started=tracked.started, now=self._now(), told=tracked.informed)
+        decision = decide(
+            tracked.seen, started=tracked.started, now=self._now(), told=tracked.informed, turn=tracked.turn
+        )
         await self._carry_out(decision, tracked)
         name = decision.value if isinstance(decision, Step) else type(decision).__name__.lower()
         self._metrics.reconciles.labels(result=name).inc()
@@ -122,8 +132,6 @@ class Reconciler:
         match decision:
             case Start(spec):
                 await self._start(tracked, spec)
-            case Reject(problem):
-                await self._publish_failed(tracked, answers.rejected(tracked.seen, problem, self._now()))
             case Wait(until):
                 self._queue.add_after(tracked.seen.job.uid, (until - self._now()).total_seconds())
             case TellWishes() | AskCheckpoint() | Step.CANCEL:
@@ -137,9 +145,24 @@ class Reconciler:
             case Step.EXPIRE:
                 log.info("trainingjob_expired", ttl_seconds=tracked.seen.ttl_seconds)
                 await self._objects.delete(tracked.seen.job)
-            case Step.TAKE_BACK | Step.ACKNOWLEDGE:
-                takes_back = decision is Step.TAKE_BACK
-                await self._publish(tracked, answers.nothing() if takes_back else answers.acknowledged(tracked.seen))
+            case _:
+                await self._say(decision, tracked)
+
+    async def _say(self, decision: Words, tracked: Tracked) -> None:
+        """Publishes what is to be said; the watch brings the news of it, and with that the next step."""
+        match decision:
+            case Reject(problem):
+                await self._publish_failed(tracked, answers.rejected(tracked.seen, problem, self._now()))
+            case Step.WITHDRAW:
+                await self._publish_failed(tracked, answers.withdrawn(tracked.seen, self._now()))
+            case TellPlace(place):
+                await self._publish(tracked, answers.queued(tracked.seen, place, self._now()))
+            case Step.LEAVE_QUEUE:
+                await self._publish(tracked, answers.left_queue(tracked.seen, self._now()))
+            case Step.TAKE_BACK:
+                await self._publish(tracked, answers.nothing())
+            case Step.ACKNOWLEDGE:
+                await self._publish(tracked, answers.acknowledged(tracked.seen))
             case _:
                 assert_never(decision)
 
@@ -149,15 +172,19 @@ class Reconciler:
         if self._workflows.problem is not None:
             # Not even the finalizer: what was never started can be deleted freely.
             raise TemporalUnavailable(self._workflows.problem)
+        generation, tracked.asleep = tracked.seen.job.generation, spec.suspend
         seen = await self._objects.hold(tracked.seen)
         if seen is None:
             return  # gone; its DELETED event tidies up
         tracked.seen = seen
         if not seen.held:
             return  # deleted meanwhile, and free to go
+        if seen.job.generation != generation:
+            self._queue.add(seen.job.uid)
+            return  # another wish by now
         if seen.waits_for_temporal:
             await self._publish(tracked, answers.temporal_is_back(seen, self._now()))
-        if await self._workflows.start(TrainingInput(job=seen.job, spec=spec)):
+        if await self._workflows.start(TrainingInput(job=seen.job, spec=spec, kueue_queue=seen.kueue_queue)):
             self._note_started(tracked)
         else:
             await self._workflow_is_closed(tracked)
@@ -169,6 +196,7 @@ class Reconciler:
             case TellWishes(wishes):
                 heard = await self._workflows.tell(job, wishes)
                 told = replace(told, generation=wishes.generation)
+                tracked.asleep = tracked.asleep and wishes.suspend
             case AskCheckpoint(request):
                 heard = await self._workflows.ask_checkpoint(job, request)
                 told = replace(told, checkpoint_request=request.id)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from perdure_control.logs import LEVELS
+from perdure_operator.admission import Limits
 
 _PORTS: Final = range(1, 65536)
+_NAMESPACE_LIMITS: Final = "PERDURE_NAMESPACE_LIMITS"
 
 
 class SettingsError(ValueError):
@@ -39,6 +41,7 @@ class Settings:
     """Empty: all."""
     receiver: ReceiverSettings | None
     """None: the certificate is somebody else's business."""
+    limits: Limits
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
@@ -58,6 +61,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         namespace=_required(environment, "PERDURE_NAMESPACE", "the namespace that the operator runs in"),
         watched_namespaces=_list(environment.get("PERDURE_WATCH_NAMESPACES", "")),
         receiver=_receiver(environment),
+        limits=_limits(environment),
     )
 
 
@@ -85,3 +89,35 @@ def _receiver(environment: Mapping[str, str]) -> ReceiverSettings | None:
         return None
     service = _required(environment, "PERDURE_PROGRESS_SERVICE", "the Service in front of the progress receiver")
     return ReceiverSettings(secret=secret, service=service)
+
+
+def _limits(environment: Mapping[str, str]) -> Limits:
+    return Limits(
+        cluster=_limit(environment, "PERDURE_MAX_CONCURRENT_JOBS"),
+        namespace=_limit(environment, "PERDURE_MAX_CONCURRENT_JOBS_PER_NAMESPACE"),
+        namespaces=dict(map(_limit_of_namespace, _list(environment.get(_NAMESPACE_LIMITS, "")))),
+    )
+
+
+def _limit(environment: Mapping[str, str], name: str) -> int | None:
+    text = environment.get(name, "")
+    if text and not _is_count(text):
+        raise SettingsError(
+            f'{name} is "{text}", expected how many TrainingJobs may run at a time, such as 4; set such a number, or '
+            f"leave it empty for no limit"
+        )
+    return int(text) if text else None
+
+
+def _limit_of_namespace(entry: str) -> tuple[str, int]:
+    namespace, _, count = entry.partition("=")
+    if not namespace or not _is_count(count):
+        raise SettingsError(
+            f'{_NAMESPACE_LIMITS} has the entry "{entry}", expected a namespace and how many TrainingJobs may run in '
+            f"it at a time, such as ml=4; correct the entry, or leave it out"
+        )
+    return namespace, int(count)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit()

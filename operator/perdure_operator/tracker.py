@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from perdure_operator.admission import Place, Slot, Turn
 from perdure_operator.decision import Told
 from perdure_operator.observation import Observation
 
@@ -30,6 +31,14 @@ class Tracked:
     """How often its workflow was asked about since then."""
     released: bool = False
     """Its finalizer was dropped by us."""
+    slot: Slot = Slot.NONE
+    """What it has to do with slots, when that was last looked at."""
+    slot_given: bool = False
+    """It has a slot, and has needed one ever since."""
+    turn: Turn | Place = Turn.UNKNOWN
+    """Whether it may go on, and if not, where it waits."""
+    asleep: bool = False
+    """Its workflow was started as a suspended one, and was not told to go on since."""
     told: set[str] = field(default_factory=set)
     """Events that were recorded: an Event says something once."""
 

@@ -19,6 +19,14 @@ def running(status: ConditionStatus, reason: Reason = Reason.STARTING) -> Condit
     return condition(ConditionType.RUNNING, status, reason)
 
 
+def reconciling(status: ConditionStatus, reason: Reason) -> Condition:
+    return condition(ConditionType.RECONCILING, status, reason)
+
+
+def suspended(status: ConditionStatus) -> Condition:
+    return condition(ConditionType.SUSPENDED, status, Reason.SUSPENDED)
+
+
 ACCEPTED = condition(ConditionType.ACCEPTED, TRUE)
 
 
@@ -32,10 +40,15 @@ ACCEPTED = condition(ConditionType.ACCEPTED, TRUE)
         ([running(FALSE, Reason.JOB_REFUSED), succeeded(UNKNOWN)], Phase.STARTING),
         ([running(TRUE, Reason.POD_RUNNING), succeeded(UNKNOWN)], Phase.RUNNING),
         ([running(FALSE, Reason.RETRYING), succeeded(UNKNOWN)], Phase.RETRYING),
+        ([running(FALSE, Reason.QUEUED), succeeded(UNKNOWN)], Phase.QUEUED),
         ([running(FALSE, Reason.FINISHED), succeeded(UNKNOWN)], Phase.RUNNING),
         ([running(TRUE), succeeded(TRUE)], Phase.SUCCEEDED),
         ([running(TRUE), succeeded(FALSE)], Phase.FAILED),
         ([succeeded(FALSE)], Phase.FAILED),
+        ([reconciling(TRUE, Reason.QUEUED)], Phase.QUEUED),
+        ([reconciling(TRUE, Reason.QUEUED), suspended(TRUE), running(FALSE, Reason.SUSPENDED)], Phase.QUEUED),
+        ([reconciling(FALSE, Reason.QUEUED), suspended(TRUE)], Phase.SUSPENDED),
+        ([reconciling(TRUE, Reason.QUEUED), succeeded(FALSE)], Phase.FAILED),
     ],
     ids=[
         "nothing said yet",
@@ -45,10 +58,15 @@ ACCEPTED = condition(ConditionType.ACCEPTED, TRUE)
         "its Job is refused",
         "it runs",
         "it waits for its next attempt",
+        "Kueue has no room for it yet",
         "its result is waited for",
         "succeeded, whatever a late monitor says",
         "failed, whatever a late monitor says",
         "failed before any attempt",
+        "it waits for its turn",
+        "resumed, it waits for its turn",
+        "suspended, and no longer in line",
+        "failed, whatever is still said of a line",
     ],
 )
 def test_conditions_amount_to_a_phase(conditions: list[Condition], phase: Phase) -> None:

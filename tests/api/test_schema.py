@@ -93,6 +93,10 @@ def refusal(server: ApiServer, *arguments: str, document: object = None) -> str:
         (with_(suspend="yes"), "spec.suspend"),
         (with_(checkpoint={"keep": 1}), "spec.checkpoint.keep"),
         (with_(ttlSecondsAfterFinished=-1), "spec.ttlSecondsAfterFinished"),
+        (with_(priority=1001), "spec.priority: Invalid value"),
+        (with_(priority=-1001), "spec.priority: Invalid value"),
+        (with_(priority="high"), "spec.priority: Invalid value"),
+        (with_(priority=0.5), "spec.priority: Invalid value"),
     ],
 )
 def test_a_mistake_is_refused_with_a_sentence(api_server: ApiServer, spec: Document, says: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from perdure_operator.admission import Limits
 from perdure_operator.settings import ReceiverSettings, settings_from
 from perdure_workers.settings import WorkerSettings
 from tests.chart.rendered import LEAST, Chart, Document, Values, plain_environment
@@ -29,6 +30,22 @@ def test_the_operator_understands_its_environment(chart: Chart, everything: Valu
     assert settings.temporal_address == "perdure-temporal.perdure-system.svc:7233"
     assert settings.watched_namespaces == ()
     assert settings.receiver == ReceiverSettings(secret="perdure-progress-tls", service="perdure-progress")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        pytest.param({}, Limits(), id="none"),
+        pytest.param({"maxConcurrentJobs": 0}, Limits(cluster=0), id="none may start, which is not no limit"),
+        pytest.param(
+            {"maxConcurrentJobs": 1_000_000, "maxConcurrentJobsPerNamespace": 4, "namespaces": {"ml": 8, "a-b": 0}},
+            Limits(1_000_000, 4, {"ml": 8, "a-b": 0}),
+            id="all",
+        ),
+    ],
+)
+def test_the_operator_gets_its_limits(chart: Chart, values: Values, expected: Limits) -> None:
+    assert settings_from(_operator_environment(chart, LEAST, {"limits": values})).limits == expected
 
 
 def test_the_operator_leaves_somebody_elses_certificate_alone(chart: Chart) -> None:

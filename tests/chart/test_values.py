@@ -17,7 +17,7 @@ QUICK_STARTS: Values = {
     "temporal": {"address": "", "quickStart": {"enabled": True}},
     "objectStore": {"quickStart": {"enabled": True, "secretKey": "a-secret-key"}},
 }
-FREE_FORM = frozenset({"resources", "nodeSelector", "podAnnotations", "serviceAccountAnnotations", "env"})
+FREE_FORM = frozenset({"resources", "nodeSelector", "podAnnotations", "serviceAccountAnnotations", "env", "namespaces"})
 
 
 def _paths_of_maps(values: Document, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -52,6 +52,11 @@ def test_a_typo_is_refused_by_name(chart: Chart, path: tuple[str, ...]) -> None:
         ({"objectStore": {"env": {"A": 1}}}, "objectStore.env.A: Invalid type"),
         ({"watchNamespaces": "team-a"}, "watchNamespaces: Invalid type"),
         ({"operator": {"resources": {"limit": {}}}}, "Additional property limit is not allowed"),
+        ({"limits": {"maxConcurrentJobs": -1}}, "limits.maxConcurrentJobs: Must be greater than or equal to 0"),
+        ({"limits": {"maxConcurrentJobs": 1.5}}, "limits.maxConcurrentJobs: Invalid type"),
+        ({"limits": {"maxConcurrentJobsPerNamespace": "4"}}, "limits.maxConcurrentJobsPerNamespace: Invalid type"),
+        ({"limits": {"namespaces": {"ml": None}}}, "limits.namespaces.ml: Invalid type"),
+        ({"limits": {"namespaces": {"Ml": 1}}}, "limits.namespaces"),
         ({"operator": {"tolerations": [{"efect": "NoSchedule"}]}}, "Additional property efect is not allowed"),
     ],
     ids=lambda value: "" if isinstance(value, str) else json.dumps(value),

@@ -112,6 +112,13 @@ WAITING = {
     "message": "Temporal at temporal:7233 cannot be reached",
     "conditions": [condition("Reconciling", "True", "TemporalUnavailable")],
 }
+QUEUED = {
+    "phase": "Queued",
+    "reason": "Queued",
+    "message": "waiting for its turn: number 3 in line; at most 4 run at a time (limits.maxConcurrentJobs)",
+    "conditions": [condition("Reconciling", "True", "Queued")],
+    "queue": {"position": 3, "time": CREATED},
+}
 RETRYING = {
     **RUNNING,
     "phase": "Retrying",

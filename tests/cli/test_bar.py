@@ -29,8 +29,12 @@ from tests.cli import documents
             documents.RETRYING,
             "Retrying · attempt 1: the container used more than its 16Gi; the next one starts in 10 s",
         ),
+        (
+            documents.QUEUED,
+            "Queued · waiting for its turn: number 3 in line; at most 4 run at a time (limits.maxConcurrentJobs)",
+        ),
     ],
-    ids=["unseen", "waiting", "running", "running, nothing told yet", "no end known", "retrying"],
+    ids=["unseen", "waiting", "running", "running, nothing told yet", "no end known", "retrying", "in line"],
 )
 def test_plain_line(status: dict[str, Any], expected: str) -> None:
     assert bar.plain_line(read_job(documents.document(status))) == expected

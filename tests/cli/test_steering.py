@@ -79,6 +79,15 @@ def test_a_checkpoint_that_nobody_saves_is_not_waited_for_for_ever(cli: Cli, nam
     assert lines[0].startswith("Error: smol was asked to save, but has not told within 1 s that it did")
 
 
+def test_nobody_waits_for_a_checkpoint_of_a_job_that_waits_itself(cli: Cli, namespace: Namespace) -> None:
+    namespace.job(status=documents.QUEUED)
+
+    status, lines = cli("checkpoint", "smol")
+
+    assert status == 3
+    assert lines[0].endswith("number 3 in line; at most 4 run at a time (limits.maxConcurrentJobs)")
+
+
 @pytest.mark.parametrize("command", ["suspend", "resume", "checkpoint", "cancel"])
 def test_a_finished_job_stays_as_it_is(cli: Cli, namespace: Namespace, command: str) -> None:
     namespace.job(status=documents.SUCCEEDED)

@@ -140,6 +140,20 @@ def test_the_story_says(document: dict[str, Any], line: str) -> None:
     assert line in told(document).splitlines()
 
 
+@pytest.mark.parametrize(
+    ("priority", "line"),
+    [
+        (2, "Where jobs wait for their turn: before those that came up to 2 days earlier."),
+        (-1, "Where jobs wait for their turn: as if it had come 1 day later."),
+    ],
+)
+def test_a_priority_is_told_as_what_it_is_worth(priority: int, line: str) -> None:
+    document = documents.document(documents.QUEUED, spec={**documents.OWN_SPEC, "priority": priority})
+
+    assert f"  {line}" in told(document).splitlines()
+    assert "  Nothing: it starts by itself. A higher spec.priority lets it go sooner" in told(document)
+
+
 NO_ADVICE = {
     Reason.ACCEPTED, Reason.DATASET_CHECKED, Reason.NOT_CHECKED, Reason.PENDING, Reason.CHECKING, Reason.STARTING,
     Reason.POD_RUNNING, Reason.RETRYING, Reason.FINISHED, Reason.COMPLETED, Reason.FAILED,

@@ -21,8 +21,9 @@ from tests.cli import documents
         ),
         (documents.SUCCEEDED, ("smol", "Succeeded", "50 %", "150/300", "2.314", "", "2", "10m", "Completed")),
         (documents.FAILED, ("smol", "Failed", "", "", "", "", "0", "10m", "DatasetBroken")),
+        (documents.QUEUED, ("smol", "Queued", "no. 3 in line", "", "", "", "0", "10m", "Queued")),
     ],
-    ids=["new", "running", "succeeded", "failed"],
+    ids=["new", "running", "succeeded", "failed", "waits for its turn"],
 )
 def test_row(status: dict[str, Any], expected: tuple[str, ...]) -> None:
     assert table.row(read_job(documents.document(status)), documents.NOW) == expected

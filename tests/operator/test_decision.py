@@ -7,12 +7,14 @@ import pytest
 
 from perdure_api import names
 from perdure_api.workflow import CheckpointRequest, Wishes
+from perdure_operator.admission import Place, Turn
 from perdure_operator.decision import (
     AskCheckpoint,
     Decision,
     Reject,
     Start,
     Step,
+    TellPlace,
     TellWishes,
     Told,
     Wait,
@@ -147,6 +149,72 @@ def test_decision(observation: Observation, started: bool, expected: Decision) -
 )
 def test_a_workflow_is_told_once(observation: Observation, told: Told) -> None:
     assert decide(observation, started=True, now=NOW, told=told) is Step.REST
+
+
+LIMITS = "at most 4 run at a time (limits.maxConcurrentJobs)"
+PLACE = Place(7, LIMITS)
+
+
+def queued(position: int, limits: str = LIMITS, generation: int = 1) -> dict[str, Any]:
+    return {
+        "observedGeneration": generation,
+        "conditions": [condition("Reconciling", "True", "Queued")],
+        "message": f"waiting for its turn: number {position} in line; {limits}",
+        "queue": {"position": position},
+    }
+
+
+ASLEEP = {"observedGeneration": 2, "conditions": [condition("Accepted", "True"), condition("Suspended", "True")]}
+LEFT_BEHIND = {**RUNNING, "queue": {"position": 1}}
+
+
+@pytest.mark.parametrize(
+    ("observation", "turn", "expected"),
+    [
+        (seen(), PLACE, TellPlace(PLACE)),
+        (seen(), Turn.UNKNOWN, Step.REST),
+        (seen(status=queued(7)), PLACE, Step.REST),
+        (seen(status=queued(9)), PLACE, Step.REST),
+        (seen(status=queued(14)), PLACE, TellPlace(PLACE)),
+        (seen(status=queued(7, "at most 3 run")), PLACE, TellPlace(PLACE)),
+        (seen(status=queued(7), metadata={"generation": 2}), PLACE, TellPlace(PLACE)),
+        (seen(status=queued(7), metadata=CANCELLED), PLACE, Step.WITHDRAW),
+        (seen(metadata=DELETED), PLACE, Step.REST),
+        (seen(status=queued(1)), Turn.COME, Step.LEAVE_QUEUE),
+        (seen(status=LEFT_BEHIND), Turn.COME, Step.LEAVE_QUEUE),
+        (seen(status={**SUCCEEDED, "queue": {"position": 1}}), Turn.COME, Step.TAKE_BACK),
+        (seen(status=ASLEEP, metadata={**HELD, "generation": 3}), PLACE, TellPlace(PLACE)),
+        (seen(status=ASLEEP, metadata={**HELD, "generation": 3}), Turn.UNKNOWN, Step.REST),
+        (seen(status=ASLEEP, metadata={**HELD, "generation": 3}), Turn.COME, TellWishes(Wishes(generation=3))),
+        (seen(status={**ASLEEP, **queued(7, generation=2)}, metadata={**HELD, "generation": 4}), PLACE, Step.REST),
+        (seen(status=ASLEEP, metadata={**HELD, **CANCELLED}), PLACE, Step.CANCEL),
+    ],
+    ids=[
+        "new, and others go first",
+        "new, and nobody has looked yet",
+        "its place is told",
+        "its place is told well enough",
+        "it has come half way",
+        "other limits by now",
+        "changed while it waits",
+        "cancelled while it waits",
+        "deleted while it waits",
+        "its turn has come",
+        "goes on, but a place is still told",
+        "finished, but a place is still told",
+        "resumed, and others go first",
+        "resumed, and nobody has looked yet",
+        "resumed, and its turn has come",
+        "resumed, and changed while it waits: its workflow will be told",
+        "resumed, and cancelled while it waits",
+    ],
+)
+def test_a_job_goes_on_when_its_turn_has_come(observation: Observation, turn: Turn | Place, expected: Decision) -> None:
+    assert decide(observation, started=True, now=NOW, turn=turn) == expected
+
+
+def test_what_is_wrong_with_a_spec_is_told_before_its_turn() -> None:
+    assert isinstance(decide(seen(rank=3), started=False, now=NOW, turn=PLACE), Reject)
 
 
 @pytest.mark.parametrize("status", [{}, RUNNING], ids=["new", "resumed"])

@@ -13,6 +13,7 @@ from perdure_api import names
 from perdure_control.cluster import Cluster
 from perdure_control.statuses import TRAINING_JOBS, EventSource
 from perdure_operator import workflows
+from perdure_operator.admission import Limits
 from perdure_operator.drift import Rhythm, WatchDrift
 from perdure_operator.metrics import make_metrics
 from perdure_operator.objects import TrainingJobs
@@ -20,6 +21,7 @@ from perdure_operator.observation import observe
 from perdure_operator.queue import ReconcileQueue
 from perdure_operator.reconciler import Services
 from perdure_operator.tracker import Tracker
+from perdure_operator.turns import Turns
 
 if TYPE_CHECKING:
     from tests.conftest import ApiServer
@@ -47,12 +49,13 @@ class Watched:
 @pytest.fixture
 async def watched(api_server: ApiServer, namespace: str) -> AsyncIterator[Watched]:
     async with await Cluster.connect("tests", kubeconfig=str(api_server.kubeconfig)) as cluster:
-        queue = ReconcileQueue(workers=1)
+        tracker, queue = Tracker(), ReconcileQueue(workers=1)
         services = Services(
             objects=TrainingJobs(cluster, EventSource("tests", "tests")),
             workflows=workflows.Workflows(await workflows.connect("127.0.0.1:1", "default")),
-            tracker=Tracker(),
+            tracker=tracker,
             queue=queue,
+            turns=Turns(Limits(), tracker, queue),
             metrics=make_metrics(CollectorRegistry()),
             temporal_address="127.0.0.1:1",
         )

@@ -197,3 +197,15 @@ def test_the_service_names_every_pod_of_the_job_before_it_is_ready() -> None:
     assert service["spec"]["publishNotReadyAddresses"] is True
     assert service["spec"]["selector"].items() <= labels.items()
     assert service["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+
+
+def test_a_job_for_a_queue_of_kueue_is_created_suspended_and_its_pods_are_no_workload_of_their_own() -> None:
+    spec = TrainingJobSpec.from_wire(BUILT_IN).completed()
+    plain, queued = (training_job(JOB, spec, 1, BARE, queue) for queue in ("", "research"))
+
+    assert queued["metadata"]["labels"] == {
+        **plain["metadata"]["labels"],
+        "kueue.x-k8s.io/queue-name": "research",
+    }
+    assert queued["spec"] == {"suspend": True, **plain["spec"]}
+    assert "suspend" not in plain["spec"]

@@ -41,7 +41,9 @@ class PodDefaults:
     image_pull_secrets: tuple[str, ...] = ()
 
 
-def training_job(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: PodDefaults) -> Document:
+def training_job(
+    job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: PodDefaults, kueue_queue: str = ""
+) -> Document:
     """The Job of an attempt.
 
     Never retried by Kubernetes (backoffLimit 0, restartPolicy Never): what comes after an attempt is the workflow's
@@ -52,6 +54,7 @@ def training_job(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: Pod
         spec: Its spec, completed.
         attempt: Number of the attempt.
         defaults: The installation's part.
+        kueue_queue: The queue of Kueue that lets it run; empty: nobody is asked.
     """
     labels = {
         names.LABEL_MANAGED_BY: names.MANAGED_BY,
@@ -70,11 +73,13 @@ def training_job(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: Pod
         "metadata": {
             "name": names.job_name(job.name, attempt),
             "namespace": job.namespace,
-            "labels": labels,
+            # Not on the pods: Kueue would take each of them for a workload of its own.
+            "labels": {**labels, names.LABEL_KUEUE_QUEUE: kueue_queue} if kueue_queue else labels,
             "annotations": annotations,
             "ownerReferences": [_owner(job)],
         },
         "spec": {
+            **({"suspend": True} if kueue_queue else {}),
             "backoffLimit": 0,
             "completions": nodes,
             "parallelism": nodes,
@@ -260,7 +265,8 @@ def _told(spec: TrainingJobSpec) -> Document:
     Nor is what only the control plane acts on, and may change while the trainer runs.
     """
     told = spec.to_wire()
-    told.pop("suspend")
+    for name in ("suspend", "priority"):
+        told.pop(name)
     resources = told.get("resources", {})
     for name in ("minNodes", "regrow", "alternatives", *(["nodes"] if spec.nodes == 1 else [])):
         resources.pop(name, None)

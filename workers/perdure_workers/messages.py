@@ -61,6 +61,8 @@ class CreateJob(TolerantModel):
     job: JobRef
     spec: TrainingJobSpec
     attempt: int
+    kueue_queue: str = ""
+    """The queue of Kueue that it waits in; empty: none."""
 
 
 class Monitor(TolerantModel):
@@ -88,6 +90,8 @@ class MonitorNote(TolerantModel):
 
     step: int | None = None
     checkpoint_step: int | None = None
+    ran: bool = False
+    """Its pods have been seen to run."""
     running_since: float | None = None
     """Unix seconds when its pods were first seen to run."""
     hung_since: float | None = None

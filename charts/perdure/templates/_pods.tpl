@@ -63,6 +63,20 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
   value: {{ join "," .Values.watchNamespaces | quote }}
 {{- end }}
 
+{{/* A number as a text without decimals; nothing for null, which is not 0. */}}
+{{- define "perdure.count" -}}
+{{- if not (kindIs "invalid" .) }}{{ int64 . }}{{ end }}
+{{- end }}
+
+{{/* The limits of single namespaces: a=1,b=2. */}}
+{{- define "perdure.namespaceLimits" -}}
+{{- $entries := list }}
+{{- range $namespace, $count := .Values.limits.namespaces }}
+{{- $entries = append $entries (printf "%s=%d" $namespace (int64 $count)) }}
+{{- end }}
+{{- join "," $entries }}
+{{- end }}
+
 {{/* Plain settings of the object store, as a YAML map: the same for workers and training pods. */}}
 {{- define "perdure.storeEnv" -}}
 {{- $env := dict }}

@@ -10,7 +10,15 @@ import pytest
 import yaml
 
 from perdure_api.conditions import Reason
-from perdure_workers.attempts.assess import OVERDUE_SECONDS, Assessment, Ended, Running, Waiting, assess
+from perdure_workers.attempts.assess import (
+    OVERDUE_SECONDS,
+    Assessment,
+    Ended,
+    Running,
+    Waiting,
+    assess,
+    waited_seconds,
+)
 from perdure_workers.watching.facts import AttemptKey, Cause, JobFacts, PodFacts, pod_facts
 from perdure_workers.watching.index import AttemptView
 
@@ -345,3 +353,103 @@ def test_of_several_pods_those_on_nodes_that_answer_end_first() -> None:
     assert isinstance(over, Ended)
     assert (over.outcome.reason, over.outcome.pod_remains) == (Reason.DISRUPTED, False)
     assert "does not answer" in over.outcome.message
+
+
+KUEUE = replace(JOB, kueue_queue="research", suspended=True)
+TAKEN = replace(pod("deleted-while-running"), deleting=True)
+
+
+def with_job(
+    job: JobFacts, *pods: PodFacts, lost: tuple[PodFacts, ...] = (), nodes: int = 1, ran: bool = False
+) -> Assessment:
+    view = AttemptView(job, job_was_deleted=False, pods=pods, lost_pods=lost)
+    return assess(view, waited_seconds=0, start_seconds=60, nodes=nodes, ran=ran)
+
+
+@pytest.mark.parametrize(
+    ("job", "says"),
+    [
+        (KUEUE, "waiting for Kueue to let it run: queue research"),
+        (replace(JOB, suspended=True), "somebody has suspended its Job j-1; it goes on when that is taken back"),
+    ],
+    ids=["by Kueue", "by hand"],
+)
+def test_a_job_that_may_have_no_pods_yet_is_waited_for(job: JobFacts, says: str) -> None:
+    assert with_job(job) == Waiting(Reason.QUEUED, says)
+    assert with_job(job, nodes=2) == Waiting(Reason.QUEUED, says)
+    let_go_on = with_job(replace(job, suspended=False))
+    assert let_go_on == Waiting(Reason.STARTING, "waiting for its pod")
+
+
+@pytest.mark.parametrize(
+    ("job", "expected"),
+    [
+        (None, 900),
+        (JOB, 900),
+        (replace(JOB, started_at=500.0), 900),
+        (KUEUE, 0),
+        (replace(JOB, suspended=True), 0),
+        (replace(KUEUE, suspended=False), 0),
+        (replace(KUEUE, suspended=False, started_at=940.0), 60),
+    ],
+    ids=[
+        "not seen yet",
+        "plain",
+        "plain, and its controller was slow",
+        "Kueue has no room for it",
+        "suspended by hand",
+        "Kueue has just let it go on",
+        "Kueue let it go on a minute ago",
+    ],
+)
+def test_waiting_for_kueue_is_no_part_of_the_time_in_which_pods_must_run(job: JobFacts | None, expected: float) -> None:
+    assert waited_seconds(job, asked_at=100.0, now=1000.0) == expected
+
+
+def test_a_job_that_is_suspended_while_its_pods_run_is_waited_for_until_they_are_gone() -> None:
+    assessment = with_job(KUEUE, replace(pod("running"), deleting=True))
+
+    assert isinstance(assessment, Waiting)
+    assert assessment.reason is Reason.STOPPING
+    assert "its Job is suspended, and its pods are being ended: " in assessment.message
+
+
+@pytest.mark.parametrize(
+    ("pods", "lost", "nodes", "ran"),
+    [
+        ((TAKEN,), (), 1, True),
+        ((), (TAKEN,), 1, True),
+        ((replace(pod("completed"), deleting=True),), (), 1, True),
+        ((), (replace(pod("unschedulable"), deleting=True),), 1, False),
+        ((), (), 1, True),
+        ((), (replace(TAKEN, rank=0), replace(TAKEN, rank=1)), 2, True),
+    ],
+    ids=[
+        "its pod has ended",
+        "its pod is gone",
+        "its pod ended with 0 when it was told to stop",
+        "its pod had not begun",
+        "its pod was gone before this monitor looked",
+        "several pods",
+    ],
+)
+def test_an_attempt_whose_job_was_suspended_is_disrupted_and_its_job_must_go(
+    pods: tuple[PodFacts, ...],
+    lost: tuple[PodFacts, ...],
+    nodes: int,
+    ran: bool,  # noqa: FBT001
+) -> None:
+    """Were it let go on, its new pods would write where the old ones did."""
+    assessment = with_job(KUEUE, *pods, lost=lost, nodes=nodes, ran=ran)
+
+    assert isinstance(assessment, Ended)
+    assert (assessment.outcome.reason, assessment.outcome.pod_remains) == (Reason.DISRUPTED, True)
+    assert assessment.outcome.message == "Kueue (queue research) suspended its Job, so its pods were taken away"
+
+
+@pytest.mark.parametrize(("name", "reason"), [("completed", Reason.COMPLETED), ("exit-1", Reason.FAILED)])
+def test_a_pod_that_ended_by_itself_before_its_job_was_suspended_counts(name: str, reason: Reason) -> None:
+    assessment = with_job(KUEUE, pod(name), ran=True)
+
+    assert isinstance(assessment, Ended)
+    assert assessment.outcome.reason is reason

@@ -187,6 +187,17 @@ def test_a_job_has_failed_or_completed_only_where_its_controller_says_so(
     assert job_facts(document(status=status)) == JobFacts(KEY, "ns", "n", "i", failed, completed)
 
 
+def test_of_a_job_in_a_queue_of_kueue_it_is_known_whether_and_since_when_it_may_have_pods() -> None:
+    labels = {names.LABEL_JOB_UID: "u", names.LABEL_ATTEMPT: "3", names.LABEL_KUEUE_QUEUE: "research"}
+    waits = job_facts(document(labels, spec={"suspend": True}, status={}))
+    runs = job_facts(document(labels, spec={"suspend": False}, status={"startTime": "1970-01-01T00:01:00Z"}))
+
+    assert waits is not None
+    assert (waits.kueue_queue, waits.suspended, waits.started_at) == ("research", True, None)
+    assert runs is not None
+    assert (runs.suspended, runs.started_at) == (False, 60.0)
+
+
 @pytest.mark.parametrize(
     ("annotations", "command"),
     [

@@ -221,12 +221,14 @@ async def working(client: Client, world: World) -> AsyncIterator[None]:
         yield
 
 
-async def begin(client: Client, spec: TrainingJobSpec, carried: TrainingJobStatus | None = None) -> Handle:
+async def begin(
+    client: Client, spec: TrainingJobSpec, carried: TrainingJobStatus | None = None, kueue_queue: str = ""
+) -> Handle:
     """Starts the workflow of a new job."""
     job = JobRef(namespace="ns", name="job", uid=str(uuid.uuid4()), generation=1)
     handle: Handle = await client.start_workflow(
         TrainingWorkflow.run,
-        TrainingInput(job=job, spec=spec, carried=carried),
+        TrainingInput(job=job, spec=spec, carried=carried, kueue_queue=kueue_queue),
         id=job.workflow_id,
         task_queue=names.TASK_QUEUE_CPU,
     )

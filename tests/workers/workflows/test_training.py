@@ -278,3 +278,14 @@ async def test_what_asked_for_room_in_vain_is_taken_away(start: Start, world: Wo
 
     assert [each.reason for each in status.attempts] == [Reason.NO_CAPACITY, Reason.COMPLETED]
     assert [each.attempt for each in world.cleaned] == [1, 0]
+
+
+async def test_each_attempt_of_a_job_that_kueue_queues_waits_in_that_queue_anew(start: Start, world: World) -> None:
+    taken_away = DISRUPTED.model_copy(update={"pod_remains": True})
+    world.endings = [taken_away, COMPLETED]
+
+    status = await (await start(BUILT_IN, kueue_queue="research")).result()
+
+    assert [(each.attempt, each.kueue_queue) for each in world.created] == [(1, "research"), (2, "research")]
+    assert [each.attempt for each in world.cleaned] == [1], "the Job that Kueue has suspended must never go on"
+    assert status.phase == "Succeeded"

@@ -24,7 +24,7 @@ from perdure_data.errors import StoreError
 from perdure_data.stores import Stores
 from perdure_workers.activities.hanging import HangWatch
 from perdure_workers.activities.waiting import next_look
-from perdure_workers.attempts.assess import Assessment, Ended, Running, Waiting, assess
+from perdure_workers.attempts.assess import Assessment, Ended, Running, Waiting, assess, waited_seconds
 from perdure_workers.attempts.outcome import Outcome, of_hung
 from perdure_workers.messages import ActivityName, AttemptEnd, Monitor, MonitorNote
 from perdure_workers.progress.board import ProgressBoard, Told, newest_of, with_last_words
@@ -167,6 +167,7 @@ class _Follower:
         self._refusal: str | None = None
         self._seen_since = time.monotonic()
         self._seen: Assessment | None = None
+        self._waited = 0.0
 
     async def follow(self, key: AttemptKey, watcher: Watcher) -> Outcome:
         stop = asyncio.create_task(activity.wait_for_worker_shutdown())
@@ -179,6 +180,7 @@ class _Follower:
                 if self._hang.cannot_be_ended:
                     return of_hung(None, self._hang.why)
                 if isinstance(assessment, Running):
+                    self._note = self._note.model_copy(update={"ran": True})
                     await self._hang.look(key)
                 patience = await self._tell(assessment)
                 self._heartbeat(key)
@@ -188,7 +190,7 @@ class _Follower:
 
     async def _look(self, key: AttemptKey) -> Assessment:
         view = self._index.view(key)
-        waited = time.time() - self._request.started_at
+        self._waited = waited = waited_seconds(view.job, self._request.started_at, time.time())
         if not view.pods and not view.lost_pods:
             if view.job is None and not view.job_was_deleted and waited > UNSEEN_SECONDS and await self._job_is_gone():
                 return Ended(Outcome(reason=Reason.JOB_DELETED, message="its Job is gone"))
@@ -202,6 +204,7 @@ class _Follower:
             permanent_exit_codes=self._request.permanent_exit_codes,
             nodes=self._request.nodes,
             fenced_at=time.time() if self._request.fenced else None,
+            ran=self._note.ran,
         )
 
     async def _tell(self, assessment: Waiting | Running) -> float:
@@ -212,7 +215,7 @@ class _Follower:
         """
         if assessment != self._seen:
             self._seen, self._seen_since = assessment, time.monotonic()
-        left = self._request.started_at + self._request.start_seconds - time.time()
+        left = self._request.start_seconds - self._waited
         patience = LOOK_SECONDS if isinstance(assessment, Running) else min(LOOK_SECONDS, max(0.1, left))
         if self._request.progress_seconds:
             patience = min(patience, max(1.0, self._request.progress_seconds / 4))
@@ -240,13 +243,14 @@ class _Follower:
             case Running(pod, node, silent=True):
                 status, phase, reason = ConditionStatus.UNKNOWN, Phase.RUNNING, Reason.DISRUPTED
                 message = f"attempt {attempt}: node {node} does not answer; pod {pod} may still run there"
-                await self._warn(reason, message)
+                await self._tell_of(EventKind.WARNING, reason, message)
             case Running(pod, node):
                 status, phase, reason = ConditionStatus.TRUE, Phase.RUNNING, Reason.POD_RUNNING
                 message = f"attempt {attempt}: pod {pod} runs on node {node}"
             case Waiting(reason, message):
-                status, phase = ConditionStatus.FALSE, Phase.STARTING
-                await self._warn(reason, message)
+                queued = reason is Reason.QUEUED
+                status, phase = ConditionStatus.FALSE, Phase.QUEUED if queued else Phase.STARTING
+                await self._tell_of(EventKind.NORMAL if queued else EventKind.WARNING, reason, message)
         condition = Condition(
             type=ConditionType.RUNNING,
             status=status,
@@ -263,8 +267,8 @@ class _Follower:
         }
         await apply_status(self._cluster, job, document, manager=names.FIELD_MANAGER_MONITOR)
 
-    async def _warn(self, reason: Reason, message: str) -> None:
-        note = EventNote(kind=EventKind.WARNING, reason=reason, message=message)
+    async def _tell_of(self, kind: EventKind, reason: Reason, message: str) -> None:
+        note = EventNote(kind=kind, reason=reason, message=message)
         await record_event(self._cluster, self._request.job, note, self._source)
 
     def _heartbeat(self, key: AttemptKey) -> None:

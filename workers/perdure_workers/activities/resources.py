@@ -60,7 +60,7 @@ class ResourceActivities:
                 (the API server finds the Job invalid: will not).
         """
         job = request.job
-        manifest = training_job(job, request.spec, request.attempt, self._defaults())
+        manifest = training_job(job, request.spec, request.attempt, self._defaults(), request.kueue_queue)
         try:
             if needs_service(request.spec):
                 await self._create_service(job)

@@ -8,7 +8,7 @@ from typing import Final
 
 from perdure_api.conditions import Reason
 from perdure_workers.attempts.outcome import Outcome, classify, classify_several
-from perdure_workers.watching.facts import Cause, PodFacts
+from perdure_workers.watching.facts import Cause, JobFacts, PodFacts
 from perdure_workers.watching.index import AttemptView
 
 _PULL_PROBLEMS: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"})
@@ -46,6 +46,19 @@ class Ended:
 Assessment = Waiting | Running | Ended
 
 
+def waited_seconds(job: JobFacts | None, asked_at: float, now: float) -> float:
+    """How long an attempt's Job could have had pods by now: the time that it waits for Kueue is none of it.
+
+    Args:
+        job: Its Job, as far as it is known.
+        asked_at: When it was asked for, in Unix seconds.
+        now: The time, in Unix seconds.
+    """
+    if job is None or not (job.suspended or job.kueue_queue):
+        return now - asked_at
+    return 0.0 if job.suspended or job.started_at is None else now - max(asked_at, job.started_at)
+
+
 def assess(
     view: AttemptView,
     *,
@@ -55,18 +68,20 @@ def assess(
     permanent_exit_codes: Collection[int] = (),
     nodes: int = 1,
     fenced_at: float | None = None,
+    ran: bool = False,
 ) -> Assessment:
     """What the attempt is doing.
 
     Args:
         view: What the cluster shows.
-        waited_seconds: Time since its Job was created.
+        waited_seconds: Time for which its Job could have had pods.
         start_seconds: The time it may take to get a pod to run.
         refusal: What the Job controller says of pods that it may not create (quota, admission).
         permanent_exit_codes: The user's own.
         nodes: Pods that it consists of.
         fenced_at: The time, in Unix seconds, for a trainer that changes nothing any more once a newer attempt has
             begun: its pods on nodes that do not answer count as gone. None: it may run on there and do harm.
+        ran: Whether it has been seen to run, by this or an earlier monitor.
     """
     overdue = waited_seconds >= start_seconds
     live = [pod for pod in view.pods if not (pod.ended or _is_lost(pod, fenced_at))]
@@ -74,6 +89,8 @@ def assess(
     if live and view.job_was_deleted:
         names = ", ".join(sorted(pod.name for pod in live))
         return Waiting(Reason.STOPPING, f"its Job is deleted, and its pods are being ended: {names}")
+    if view.job and view.job.suspended and (assessment := _assess_suspended(view.job, live, ended, ran=ran)):
+        return assessment
     if nodes > 1:
         if assessment := _assess_several(live, ended, permanent_exit_codes, nodes, overdue=overdue):
             return assessment
@@ -102,6 +119,28 @@ def _is_lost(pod: PodFacts, now: float | None) -> bool:
     if now is None or pod.due_at is None:
         return False
     return pod.silent or now > pod.due_at + OVERDUE_SECONDS
+
+
+def _assess_suspended(job: JobFacts, live: list[PodFacts], ended: list[PodFacts], *, ran: bool) -> Assessment | None:
+    """An attempt whose Job may have no pods; None where its pods ended by themselves.
+
+    One whose pods were taken away is over: were its Job let go on, new pods would write where the old ones did. So the
+    Job goes, and that of the next attempt waits in its place.
+    """
+    if live:
+        names = ", ".join(sorted(pod.name for pod in live))
+        return Waiting(Reason.STOPPING, f"its Job is suspended, and its pods are being ended: {names}")
+    taken = [pod for pod in ended if pod.deleting]
+    if taken or (ran and not ended):
+        who = f"Kueue (queue {job.kueue_queue})" if job.kueue_queue else "somebody"
+        outcome = Outcome(reason=Reason.DISRUPTED, message=f"{who} suspended its Job, so its pods were taken away")
+        told = classify_several(taken) if taken else outcome
+        return Ended(outcome.model_copy(update={"words": told.words, "node": told.node, "pod_remains": True}))
+    if ended:
+        return None
+    if job.kueue_queue:
+        return Waiting(Reason.QUEUED, f"waiting for Kueue to let it run: queue {job.kueue_queue}")
+    return Waiting(Reason.QUEUED, f"somebody has suspended its Job {job.name}; it goes on when that is taken back")
 
 
 def _assess_several(

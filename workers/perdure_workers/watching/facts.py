@@ -96,6 +96,12 @@ class JobFacts:
     """Every pod has done its work, whether it is still there or not."""
     command: AttemptCommand | None = None
     """What its pods are to be told."""
+    kueue_queue: str = ""
+    """The queue of Kueue that lets it run; empty: none."""
+    suspended: bool = False
+    """It may have no pods: Kueue has not let it run yet, or takes them away again."""
+    started_at: float | None = None
+    """Unix seconds since when it may have pods, as its controller tells."""
 
 
 def attempt_key(document: Document) -> AttemptKey | None:
@@ -152,6 +158,9 @@ def job_facts(document: Document) -> JobFacts | None:
         failed=_cause(failed) if failed.get("status") == "True" else None,
         completed=conditions.get("Complete", {}).get("status") == "True",
         command=_command(metadata.get("annotations") or {}),
+        kueue_queue=(metadata.get("labels") or {}).get(names.LABEL_KUEUE_QUEUE, ""),
+        suspended=(document.get("spec") or {}).get("suspend") is True,
+        started_at=_unix(status.get("startTime")),
     )
 
 
@@ -161,6 +170,10 @@ def _command(annotations: Document) -> AttemptCommand | None:
         return AttemptCommand.model_validate_json(annotations[names.ANNOTATION_COMMAND])
     except (KeyError, ValidationError):
         return None
+
+
+def _unix(time: str | None) -> float | None:
+    return datetime.fromisoformat(time).timestamp() if time else None
 
 
 def _rank(annotations: Document) -> int:

@@ -78,6 +78,7 @@ class TrainingWorkflow:
         self._answered = wish.answered
         self._attempt_under_way: int | None = None
         self._placement = wish.placement
+        self._kueue_queue = wish.kueue_queue
 
     @workflow.query(name=QUERY_STATUS)
     def status(self) -> TrainingJobStatus:
@@ -293,11 +294,12 @@ class TrainingWorkflow:
 
     async def _create_job(self, number: int, spec: TrainingJobSpec) -> None:
         """Creates the attempt's Job, however long quota or admission refuse it, up to startSeconds."""
+        request = CreateJob(job=self._job, spec=spec, attempt=number, kueue_queue=self._kueue_queue)
         give_up_at = workflow.now() + timedelta(seconds=self._deadlines.start_seconds)
         pause, longest = WAIT_FOR_ADMISSION
         while True:
             try:
-                await calls.create_job(CreateJob(job=self._job, spec=spec, attempt=number))
+                await calls.create_job(request)
             except Refused as refused:
                 if refused.reason is not Reason.JOB_REFUSED or workflow.now() >= give_up_at:
                     raise
@@ -332,6 +334,7 @@ class TrainingWorkflow:
                     suspended_seconds=self._suspended_seconds,
                     answered=self._answered,
                     placement=self._placement,
+                    kueue_queue=self._kueue_queue,
                 )
             )
 
