@@ -230,7 +230,8 @@ def _told(spec: TrainingJobSpec) -> Document:
     Nor is what only the control plane acts on, and may change while the trainer runs.
     """
     told = spec.to_wire()
-    told.pop("suspend")
+    for name in ("suspend", "deletionPolicy"):
+        told.pop(name)
     resources = told.get("resources", {})
     for name in ("minNodes", "alternatives", *(["nodes"] if spec.nodes == 1 else [])):
         resources.pop(name, None)

@@ -28,6 +28,7 @@ class ActivityName(StrEnum):
     PUBLISH_STATUS = "publish_status"
     CLEANUP_RESOURCES = "cleanup_resources"
     COMMAND_ATTEMPT = "command_attempt"
+    DELETE_CHECKPOINTS = "delete_checkpoints"
 
 
 class Input(StrEnum):
@@ -101,6 +102,8 @@ class AttemptEnd(TolerantModel):
     outcome: Outcome
     from_step: int | None = None
     to_step: int | None = None
+    checkpoint_step: int | None = None
+    """The newest checkpoint that it committed."""
 
 
 class CommandAttempt(TolerantModel):
@@ -142,3 +145,10 @@ class CleanUp(TolerantModel):
     job: JobRef
     attempt: int | None = None
     """Only this attempt's; None: all."""
+
+
+class DeleteCheckpoints(TolerantModel):
+    """Delete what a run keeps in the store only to go on from."""
+
+    job: JobRef
+    output_uri: str

@@ -40,12 +40,13 @@ from perdure_workers.messages import (
     CollectResult,
     CommandAttempt,
     CreateJob,
+    DeleteCheckpoints,
     Input,
     InputsChecked,
     Monitor,
     PublishStatus,
 )
-from perdure_workers.process import sandbox
+from perdure_workers.process import WORKFLOWS, sandbox
 from perdure_workers.workflows.training import TrainingWorkflow
 
 T = TypeVar("T")
@@ -75,6 +76,7 @@ class World:
     results: list[Collected | ApplicationError] = field(
         default_factory=lambda: [Collected(document=RESULT, uri="s3://b/result.json")]
     )
+    purges: list[ApplicationError | None] = field(default_factory=lambda: [None])
     monitor_for_ever: bool = False
     """Until clean-up has ended the attempt."""
     commands_arrive: bool = True
@@ -88,6 +90,7 @@ class World:
     cleaned: list[CleanUp] = field(default_factory=list)
     commanded: list[CommandAttempt] = field(default_factory=list)
     monitored: list[int] = field(default_factory=list)
+    purged: list[DeleteCheckpoints] = field(default_factory=list)
     checked: int = 0
     _ended: set[int] = field(default_factory=set)
 
@@ -142,7 +145,12 @@ class World:
             self.commanded.append(request)
             return self.commands_arrive
 
-        return [clean_up, command]
+        @activity.defn(name=ActivityName.DELETE_CHECKPOINTS)
+        async def purge(request: DeleteCheckpoints) -> None:
+            self.purged.append(request)
+            _raised(_next(self.purges))
+
+        return [clean_up, command, purge]
 
 
 def _next(answers: list[T]) -> T:
@@ -197,7 +205,7 @@ async def start(environment: WorkflowEnvironment, world: World) -> AsyncIterator
     cpu = Worker(
         environment.client,
         task_queue=names.TASK_QUEUE_CPU,
-        workflows=[TrainingWorkflow],
+        workflows=WORKFLOWS,
         activities=world.activities(),
         workflow_runner=sandbox(),
     )
