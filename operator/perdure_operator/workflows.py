@@ -382,7 +382,7 @@ def _standing(status: WorkflowExecutionStatus | None) -> Standing:
 
 
 def _problem(description: WorkflowExecutionDescription) -> Purge:
-    """What the newest failure of an activity that is tried again says, where it is one of ours."""
+    """What the newest failure of an activity that is tried again says, where its type is a reason."""
     for pending in description.raw_description.pending_activities:
         kind = pending.last_failure.application_failure_info.type
         if kind in set(Reason):

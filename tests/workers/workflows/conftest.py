@@ -159,7 +159,7 @@ def _next(answers: list[T]) -> T:
 
 def _raised(answer: T | ApplicationError) -> T:
     if isinstance(answer, ApplicationError):
-        raise answer
+        raise answer.with_traceback(None)  # raised again and again, one exception's traceback only grows
     return answer
 
 
