@@ -84,3 +84,18 @@ async def test_a_service_of_somebody_else_is_neither_used_nor_deleted(
     assert told.value.type == Reason.JOB_REFUSED
     assert of_job(api_server, request) == []
     assert api_server.kubectl("get", "service", "tj-taken", "-o", "name").strip() == "service/tj-taken"
+
+
+async def test_no_further_attempt_begins_for_a_trainingjob_that_is_gone(
+    activities: ResourceActivities, api_server: ApiServer
+) -> None:
+    """Its workflow could not be told so: Temporal was away, and the operator has forgotten it since."""
+    first = wish(api_server, "gone", nodes=1)
+    api_server.kubectl("delete", "trainingjob", "gone")
+    wish(api_server, "gone", nodes=1)  # another one of its name changes nothing
+
+    with pytest.raises(ApplicationError, match="its TrainingJob is gone") as caught:
+        await ActivityEnvironment().run(activities.create_training_job, first.model_copy(update={"attempt": 2}))
+
+    assert (caught.value.type, caught.value.non_retryable) == (Reason.CANCELLED, True)
+    assert of_job(api_server, first) == []
