@@ -207,6 +207,19 @@ class TestCheckpoints:
             until(lambda: jobs.get(name) is None, "the object is gone")
             until(lambda: temporal.status(purge) == "CANCELED", "their deletion has ended")
 
+    def test_are_deleted_although_others_took_the_finalizer_off(
+        self, jobs: Jobs, temporal: Temporal, until: Until, running: Callable[..., str]
+    ) -> None:
+        name = running(**DELETES)
+        id_ = jobs.workflow_id(name)
+
+        patch = json.dumps({"metadata": {"finalizers": None}})
+        jobs.kubectl("patch", names.PLURAL, name, "-n", jobs.namespace, "--type=merge", "-p", patch)
+        jobs.delete(name)
+
+        until(lambda: temporal.status(f"{id_}/purge") == "RUNNING", "their deletion is begun")
+        assert temporal.cancel_requested(id_)
+
     def test_are_deleted_by_a_policy_that_was_set_after_the_end(
         self, jobs: Jobs, temporal: Temporal, until: Until, finished: Callable[..., str]
     ) -> None:
