@@ -62,6 +62,19 @@ TASK_QUEUE_WATCH: Final = "perdure-watch"
 """Monitors of running attempts: they last hours, do almost nothing, and must not fill the CPU queue."""
 
 WORKFLOW_TYPE: Final = "TrainingWorkflow"
+PURGE_WORKFLOW_TYPE: Final = "PurgeWorkflow"
+"""Deletes the checkpoints of a TrainingJob that is being deleted."""
+
+CHECKPOINTS_FOLDER: Final = "checkpoints"
+"""Below the folder of an attempt: its checkpoints, a folder each."""
+CHECKPOINT_MANIFEST: Final = "manifest.json"
+"""In the folder of a checkpoint: without it there is none."""
+TOKENS_FOLDER: Final = "tokens"
+"""Below the folder of a run: tokens of its dataset, kept for the next attempt."""
+TOKENS_MANIFEST: Final = "manifest"
+"""Beside kept tokens: without it there are none."""
+FENCE: Final = "deleted.json"
+"""Below the folder of an attempt that will never be: to the one before it a newer attempt, so that it ends."""
 
 LABEL_VALUE_LIMIT: Final = 63
 JOB_NAME_LIMIT: Final = 52
@@ -74,6 +87,11 @@ _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 def workflow_id(namespace: str, name: str, uid: str) -> str:
     """The id of the one workflow that a TrainingJob ever has."""
     return f"trainingjob/{namespace}/{name}/{uid}"
+
+
+def purge_workflow_id(namespace: str, name: str, uid: str) -> str:
+    """The id of the workflow that deletes the checkpoints of a TrainingJob."""
+    return f"{workflow_id(namespace, name, uid)}/purge"
 
 
 RESERVATION: Final = 0

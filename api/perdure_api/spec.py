@@ -461,6 +461,13 @@ class DeadlinesSpec(ApiModel):
 _BUILT_IN_NEEDS: Final = ("model", "dataset", "output", "training")
 
 
+class DeletionPolicy(StrEnum):
+    """What becomes of a run's checkpoints when its TrainingJob is deleted."""
+
+    KEEP_CHECKPOINTS = "KeepCheckpoints"
+    DELETE_CHECKPOINTS = "DeleteCheckpoints"
+
+
 def _spec_rules(_: Any = None) -> dict[str, Any]:
     fields = (
         "model",
@@ -489,7 +496,7 @@ def _spec_rules(_: Any = None) -> dict[str, Any]:
 class TrainingJobSpec(ApiModel):
     """A training job: one run from data to adapter.
 
-    Everything but priority, suspend and ttlSecondsAfterFinished is immutable.
+    Everything but priority, suspend, ttlSecondsAfterFinished and deletionPolicy is immutable.
     """
 
     model_config = {"json_schema_extra": _spec_rules()}
@@ -521,6 +528,12 @@ class TrainingJobSpec(ApiModel):
         ge=0,
         le=86_400 * 3650,
         description="Delete this object so long after it finished; its adapter stays. Left out: it is kept. Mutable.",
+    )
+    deletion_policy: DeletionPolicy = Field(
+        default=DeletionPolicy.KEEP_CHECKPOINTS,
+        description="What becomes of the checkpoints when this object is deleted, by whomever. KeepCheckpoints: they "
+        "stay. DeleteCheckpoints: they are deleted first, and so are the tokens of the dataset that are kept beside "
+        "them; the adapter, the results and all else stay. Mutable, also while the deletion waits.",
     )
 
     @property

@@ -77,6 +77,9 @@ class AttemptStatus(TolerantModel):
     node: str | None = Field(default=None, max_length=253, description="Node that it ran on.")
     from_step: int | None = Field(default=None, ge=0, description="Step that it resumed from.")
     to_step: int | None = Field(default=None, ge=0, description="Step that it reached.")
+    checkpoint_step: int | None = Field(
+        default=None, ge=0, description="Step of the newest checkpoint that it committed."
+    )
 
 
 class ResultStatus(TolerantModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from perdure_api.model import TolerantModel
-from perdure_api.names import workflow_id
+from perdure_api.names import purge_workflow_id, workflow_id
 from perdure_api.spec import TrainingJobSpec
 from perdure_api.status import TrainingJobStatus
 
@@ -34,6 +34,11 @@ class JobRef(TolerantModel):
     def workflow_id(self) -> str:
         """The id of its workflow."""
         return workflow_id(self.namespace, self.name, self.uid)
+
+    @property
+    def purge_workflow_id(self) -> str:
+        """The id of the workflow that deletes its checkpoints."""
+        return purge_workflow_id(self.namespace, self.name, self.uid)
 
 
 class Wishes(TolerantModel):
@@ -78,3 +83,11 @@ class TrainingInput(TolerantModel):
     """Where attempts are tried by now."""
     kueue_queue: str = ""
     """The queue of Kueue that its Jobs wait in; empty: none."""
+
+
+class PurgeInput(TolerantModel):
+    """The argument of the workflow that deletes a run's checkpoints."""
+
+    job: JobRef
+    output_uri: str
+    """The spec's output.uri."""

@@ -9,11 +9,13 @@ from datetime import datetime, tzinfo
 from typing import Any, Final
 
 from perdure_api.conditions import ConditionStatus, ConditionType, Phase, Reason
+from perdure_api.spec import DeletionPolicy
 from perdure_api.status import AttemptStatus
 from perdure_cli import bar, phrases
 from perdure_cli.job import Job
 
 _EVENTS_SHOWN: Final = 10
+_DELETION_WAITS_FOR: Final = frozenset({Reason.TEMPORAL_UNAVAILABLE, Reason.STORE_UNAVAILABLE, Reason.ACCESS_DENIED})
 
 ADVICE: Final[Mapping[str, str]] = {
     Reason.INVALID_SPEC: "Correct the spec and create it as a new TrainingJob.",
@@ -118,6 +120,8 @@ def _asked(spec: dict[str, Any]) -> Iterator[str]:
         yield f"Give up after {phrases.counted(spec['retry']['maxAttempts'], 'failed attempt')}."
     if spec.get("ttlSecondsAfterFinished") is not None:
         yield f"Delete this object {phrases.duration(spec['ttlSecondsAfterFinished'])} after it finished."
+    if _deletes_checkpoints(spec):
+        yield "Delete its checkpoints with this object."
 
 
 def _ahead(priority: int) -> str:
@@ -190,6 +194,8 @@ def _attempt(attempt: AttemptStatus) -> Iterator[tuple[datetime, str]]:
         return
     where = f" on node {attempt.node}" if attempt.node else ""
     step = f" at step {phrases.number(attempt.to_step)}" if attempt.to_step is not None else ""
+    if attempt.checkpoint_step is not None and attempt.checkpoint_step != attempt.to_step:
+        step += f" (saved: step {phrases.number(attempt.checkpoint_step)})"
     code = f" (exit code {attempt.exit_code})" if attempt.exit_code is not None else ""
     yield ended, f"attempt {attempt.number} ended{step}{where}: {attempt.reason}{code}{_because(attempt.message)}"
 
@@ -197,6 +203,9 @@ def _attempt(attempt: AttemptStatus) -> Iterator[tuple[datetime, str]]:
 def _now(job: Job) -> Iterator[str]:
     if job.deleting:
         yield "It is being deleted; its workflow cleans up first."
+        waits = job.status.condition(ConditionType.RECONCILING)
+        if waits and waits.status is ConditionStatus.TRUE and waits.reason in _DELETION_WAITS_FOR:
+            yield waits.message
     elif job.succeeded is not None:
         yield bar.last_line(job)
     else:
@@ -223,9 +232,15 @@ def _can_do(job: Job) -> Iterator[str]:
         yield f"Load the adapter: PeftModel.from_pretrained(model, …), from {job.status.result.adapter_uri}"
     if not job.deleting:
         keeps = ""
-        if job.spec.get("output"):
+        if _deletes_checkpoints(job.spec):
+            keeps = "   (its checkpoints go, too; all else in the object store stays)"
+        elif job.spec.get("output"):
             keeps = "   (what is in the object store stays)"
         yield f"kubectl delete trainingjob {scope}{keeps}"
+
+
+def _deletes_checkpoints(spec: dict[str, Any]) -> bool:
+    return bool(spec.get("output")) and spec.get("deletionPolicy") == DeletionPolicy.DELETE_CHECKPOINTS
 
 
 def _events(events: Sequence[Event], now: datetime) -> list[str]:

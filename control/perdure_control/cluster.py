@@ -40,13 +40,17 @@ _POOL_SIZE: Final = 64
 class ClusterError(Exception):
     """Something that the API server said, or did not."""
 
-    def __init__(self, message: str, *, status: int = 0, reason: str = "") -> None:
+    def __init__(
+        self, message: str, *, status: int = 0, reason: str = "", causes: frozenset[str] = frozenset()
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
         """HTTP status; 0 when there was no answer."""
         self.reason = reason
         """The API server's machine-readable reason, such as AlreadyExists."""
+        self.causes = causes
+        """What it names as causes, such as NamespaceTerminating."""
 
 
 class ClusterUnavailable(ClusterError):
@@ -272,4 +276,6 @@ def _status_document(text: bytes) -> Document:
 def _error(status: int, document: Document) -> ClusterError:
     default = ClusterUnavailable if status >= _SERVER_ERROR else Refused
     kind = _BY_STATUS.get(status, default)
-    return kind(document.get("message") or f"HTTP {status}", status=status, reason=document.get("reason", ""))
+    message, reason = document.get("message") or f"HTTP {status}", document.get("reason", "")
+    causes = (document.get("details") or {}).get("causes") or []
+    return kind(message, status=status, reason=reason, causes=frozenset(each.get("reason", "") for each in causes))

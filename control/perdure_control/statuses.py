@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import Final
 
 from perdure_api import names
-from perdure_api.events import EventNote
+from perdure_api.conditions import Reason
+from perdure_api.events import EventKind, EventNote
 from perdure_api.status import TrainingJobStatus
 from perdure_api.workflow import JobRef
 from perdure_control.cluster import EVENTS, Cluster, Collection, Conflict, Document, Forbidden, Invalid, NotFound
@@ -17,6 +18,8 @@ from perdure_control.cluster import EVENTS, Cluster, Collection, Conflict, Docum
 TRAINING_JOBS: Final = Collection(names.API_VERSION, names.PLURAL)
 
 _EVENT_MESSAGE_LIMIT: Final = 1024
+_NAMESPACE_TERMINATING: Final = "NamespaceTerminating"
+_QUESTION: Final = EventNote(kind=EventKind.NORMAL, reason=Reason.PENDING, message="is this namespace to stay?")
 
 
 class Written(StrEnum):
@@ -89,10 +92,34 @@ class EventSource:
 
 async def record_event(cluster: Cluster, job: JobRef, note: EventNote, source: EventSource) -> None:
     """Records an Event on a TrainingJob. A namespace on its way out takes no new ones: that is fine."""
+    try:
+        await cluster.create(EVENTS.path(job.namespace), _event(job, note, source))
+    except (Conflict, NotFound, Forbidden):
+        return
+
+
+async def namespace_ends(cluster: Cluster, job: JobRef, source: EventSource) -> bool:
+    """Whether the namespace of a TrainingJob is on its way out: it then takes no Event, and this one is never recorded.
+
+    Whoever may record Events may ask so, without a right to read namespaces.
+
+    Raises:
+        ClusterError: the API server is away.
+    """
+    try:
+        await cluster.create(EVENTS.path(job.namespace), _event(job, _QUESTION, source), dryRun="All")
+    except Forbidden as error:
+        return _NAMESPACE_TERMINATING in error.causes
+    except (Conflict, NotFound):
+        return False
+    return False
+
+
+def _event(job: JobRef, note: EventNote, source: EventSource) -> Document:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     # A name made from the content: a repeated activity repeats the request, not the Event.
     digest = hashlib.sha256(f"{job.uid}{note.reason}{note.message}".encode()).hexdigest()[:16]
-    body: Document = {
+    return {
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {"name": f"{names.label_value(job.name)}.{digest}", "namespace": job.namespace},
@@ -113,7 +140,3 @@ async def record_event(cluster: Cluster, job: JobRef, note: EventNote, source: E
         "lastTimestamp": now,
         "count": 1,
     }
-    try:
-        await cluster.create(EVENTS.path(job.namespace), body)
-    except (Conflict, NotFound, Forbidden):
-        return

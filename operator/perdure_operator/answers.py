@@ -7,18 +7,22 @@ before there is one (Temporal away, a spec that is none, others whose turn it is
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any, Final
 
 from perdure_api import names
 from perdure_api.conditions import Condition, ConditionStatus, ConditionType, Phase, Reason
 from perdure_api.events import EventKind, EventNote
+from perdure_api.spec import DeletionPolicy
 from perdure_api.status import QueueStatus, TrainingJobStatus, WorkflowStatus
 from perdure_operator.admission import EXACT_POSITIONS, Place
 from perdure_operator.observation import Observation, moment
 from perdure_operator.workflows import Standing
 
 _MESSAGE_LIMIT: Final = 4096
+_PROBLEM_LIMIT: Final = 400
+"""What to do about it comes last in the message, and an Event holds 1024 characters."""
 
 _HOW_IT_ENDED: Final = {
     Standing.COMPLETED: "completed without leaving an answer",
@@ -46,16 +50,27 @@ def temporal_is_back(seen: Observation, now: datetime) -> dict[str, Any]:
     return _pending(seen, Reason.PENDING, "Temporal answers again; the job's workflow is being started", now)
 
 
-def deletion_waits_for_temporal(seen: Observation, address: str, now: datetime) -> dict[str, Any]:
-    """A deleted object whose workflow cannot be told so."""
-    message = (
-        f"Temporal at {address} cannot be reached, so the job's workflow cannot be cancelled, and the deletion waits. "
-        f"{_how_to_force(seen)}"
-    )
-    condition = _condition(
-        seen, ConditionType.RECONCILING, ConditionStatus.TRUE, Reason.TEMPORAL_UNAVAILABLE, message, now
-    )
-    return TrainingJobStatus(observed_generation=seen.job.generation, conditions=[condition]).to_wire()
+def deletion_waits(seen: Observation, reason: Reason, message: str, now: datetime) -> dict[str, Any]:
+    """A deleted object that cannot go yet."""
+    condition = _condition(seen, ConditionType.RECONCILING, ConditionStatus.TRUE, reason, message[:_MESSAGE_LIMIT], now)
+    if not seen.terminal:
+        return TrainingJobStatus(observed_generation=seen.job.generation, conditions=[condition]).to_wire()
+    # How it ended may be in the operator's own words: those that it names no longer would be removed.
+    status = acknowledged(seen)
+    others = [each for each in status["conditions"] if each["type"] != ConditionType.RECONCILING]
+    return {**status, "conditions": [*others, condition.to_wire()]}
+
+
+def why_deletion_waits_for_temporal(seen: Observation, address: str) -> str:
+    """What keeps a deleted object while Temporal is away, and what to do about it."""
+    undone = "its checkpoints cannot be deleted" if seen.terminal else "the job's workflow cannot be cancelled"
+    return f"Temporal at {address} cannot be reached, so {undone}, and the deletion waits. {_how_not_to_wait(seen)}"
+
+
+def why_deletion_waits_for_store(seen: Observation, problem: str) -> str:
+    """What keeps a deleted object while the store is away, and what to do about it."""
+    told = problem if len(problem) <= _PROBLEM_LIMIT else f"{problem[:_PROBLEM_LIMIT]} …"
+    return f"the deletion waits until its checkpoints are deleted, too: {told}. {_how_not_to_wait(seen)}"
 
 
 def queued(seen: Observation, place: Place, now: datetime) -> dict[str, Any]:
@@ -166,17 +181,25 @@ def note_waiting(address: str) -> EventNote:
     return EventNote(kind=EventKind.WARNING, reason=Reason.TEMPORAL_UNAVAILABLE, message=message)
 
 
-def note_deletion_waits(seen: Observation, address: str) -> EventNote:
-    """The Event beside `deletion_waits_for_temporal`."""
-    message = f"Temporal at {address} cannot be reached, so the deletion waits. {_how_to_force(seen)}"
-    return EventNote(kind=EventKind.WARNING, reason=Reason.TEMPORAL_UNAVAILABLE, message=message)
+def note_deletion_waits(reason: Reason, message: str) -> EventNote:
+    """The Event beside `deletion_waits`."""
+    return EventNote(kind=EventKind.WARNING, reason=reason, message=message)
 
 
 def note_slow_end(seen: Observation, waited_seconds: int) -> EventNote:
     """The Event on a deleted object whose workflow does not come to its end."""
     message = (
         f"deleted, but its workflow has not cleaned up after {waited_seconds} s; are the workers running? "
-        f"{_how_to_force(seen)}"
+        f"{_how_not_to_wait(seen)}"
+    )
+    return EventNote(kind=EventKind.WARNING, reason=Reason.CANCELLED, message=message)
+
+
+def note_slow_purge(seen: Observation, waited_seconds: int) -> EventNote:
+    """The Event on a deleted object whose checkpoints are not deleted, and nobody knows why."""
+    message = (
+        f"deleted, but its checkpoints are still being deleted after {waited_seconds} s; are the workers running? "
+        f"{_how_not_to_wait(seen)}"
     )
     return EventNote(kind=EventKind.WARNING, reason=Reason.CANCELLED, message=message)
 
@@ -186,12 +209,16 @@ def note_failed(status: dict[str, Any]) -> EventNote:
     return EventNote(kind=EventKind.WARNING, reason=Reason(status["reason"]), message=status["message"])
 
 
-def _how_to_force(seen: Observation) -> str:
-    command = (
-        f"kubectl annotate {names.SHORT_NAME} -n {seen.job.namespace} {seen.job.name} "
-        f"{names.ANNOTATION_FORCE_DELETE}=true"
+def _how_not_to_wait(seen: Observation) -> str:
+    which = f"{names.SHORT_NAME} -n {seen.job.namespace} {seen.job.name}"
+    force = f"kubectl annotate {which} {names.ANNOTATION_FORCE_DELETE}=true"
+    if seen.purge is None:
+        return f"To delete it at once, whatever its workflow does: {force}"
+    patch = json.dumps({"spec": {"deletionPolicy": DeletionPolicy.KEEP_CHECKPOINTS}})
+    return (
+        f"To keep the checkpoints: kubectl patch {which} --type=merge -p '{patch}'. "
+        f"To delete it at once, and them when that can be done: {force}"
     )
-    return f"To delete it at once, whatever its workflow does: {command}"
 
 
 def _pending(seen: Observation, reason: Reason, message: str, now: datetime) -> dict[str, Any]:

@@ -23,7 +23,8 @@ class Step(Enum):
     RELEASE = "release"
     """Drop the finalizer without waiting for the workflow: somebody asked for it by annotation."""
     END = "end"
-    """Cancel the workflow, wait until it has cleaned up, then drop the finalizer."""
+    """Cancel the workflow, wait until it has cleaned up and its checkpoints are deleted if they are to be, then drop
+    the finalizer."""
     CANCEL = "cancel"
     """Ask the workflow to end for good: somebody wants that by annotation."""
     EXPIRE = "expire"

@@ -17,7 +17,7 @@ from temporalio.service import RPCError
 
 from perdure_control.cluster import ClusterError
 from perdure_operator.observation import Observation
-from perdure_operator.reconciler import Services
+from perdure_operator.services import Services
 from perdure_operator.tracker import Tracked
 from perdure_operator.workflows import TemporalUnavailable
 

@@ -30,7 +30,8 @@ from perdure_operator.metrics import GaugeCollector, Gauges, make_metrics
 from perdure_operator.objects import TrainingJobs
 from perdure_operator.queue import ReconcileQueue
 from perdure_operator.receiver_secret import ReceiverSecret
-from perdure_operator.reconciler import Patience, Reconciler, Services
+from perdure_operator.reconciler import Reconciler
+from perdure_operator.services import Patience, Services
 from perdure_operator.settings import Settings, SettingsError, settings_from
 from perdure_operator.tracker import Tracker
 from perdure_operator.turns import Turns

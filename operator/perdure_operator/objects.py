@@ -9,7 +9,14 @@ from perdure_api import names
 from perdure_api.events import EventNote
 from perdure_api.workflow import JobRef
 from perdure_control.cluster import JSON_PATCH, Cluster, Conflict, Document, Invalid, NotFound
-from perdure_control.statuses import TRAINING_JOBS, EventSource, Written, apply_status, record_event
+from perdure_control.statuses import (
+    TRAINING_JOBS,
+    EventSource,
+    Written,
+    apply_status,
+    namespace_ends,
+    record_event,
+)
 from perdure_operator.decision import with_finalizer, without_finalizer
 from perdure_operator.observation import Observation, observe
 
@@ -81,6 +88,14 @@ class TrainingJobs:
             ClusterError: the API server is away.
         """
         await record_event(self._cluster, job, note, self._source)
+
+    async def namespace_ends(self, job: JobRef) -> bool:
+        """Whether the namespace of an object is being deleted with all that is in it.
+
+        Raises:
+            ClusterError: the API server is away.
+        """
+        return await namespace_ends(self._cluster, job, self._source)
 
     async def all(self, namespaces: Sequence[str]) -> AsyncIterator[list[Observation]]:
         """Every object of the namespaces (none: of all), a page at a time.

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from perdure_api import names
 from perdure_api.conditions import Condition, ConditionStatus, ConditionType, Phase, Reason, is_terminal, phase_of
-from perdure_api.workflow import JobRef, Wishes
+from perdure_api.spec import DeletionPolicy
+from perdure_api.workflow import JobRef, PurgeInput, Wishes
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,15 @@ class Observation:
     def wishes(self) -> Wishes:
         """The part of the spec that may change while the job runs."""
         return Wishes(generation=self.job.generation, suspend=self.suspend)
+
+    @property
+    def purge(self) -> PurgeInput | None:
+        """What is to be deleted from the store before it goes; None: nothing."""
+        output = self.spec.get("output")
+        uri = output.get("uri") if isinstance(output, dict) else None
+        if self.spec.get("deletionPolicy") != DeletionPolicy.DELETE_CHECKPOINTS or not isinstance(uri, str):
+            return None
+        return PurgeInput(job=self.job, output_uri=uri)
 
     @property
     def observed_generation(self) -> int:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any, Final, Literal, assert_never
+from dataclasses import replace
+from typing import Any, Literal, assert_never
 
 import structlog
 
 from perdure_api.conditions import ConditionType
-from perdure_api.events import EventNote
 from perdure_api.spec import TrainingJobSpec
 from perdure_api.status import TrainingJobStatus
 from perdure_api.workflow import TrainingInput
@@ -29,48 +26,17 @@ from perdure_operator.decision import (
     Wait,
     decide,
 )
-from perdure_operator.metrics import Metrics
-from perdure_operator.objects import TrainingJobs
+from perdure_operator.deletion import Deletions
 from perdure_operator.observation import Observation
-from perdure_operator.queue import ReconcileQueue
-from perdure_operator.tracker import Tracked, Tracker
-from perdure_operator.turns import Turns
-from perdure_operator.workflows import Standing, TemporalUnavailable, Workflows
+from perdure_operator.services import Services
+from perdure_operator.speaker import Speaker
+from perdure_operator.tracker import Tracked
+from perdure_operator.workflows import Standing, TemporalUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 Words = Reject | TellPlace | Literal[Step.WITHDRAW, Step.LEAVE_QUEUE, Step.TAKE_BACK, Step.ACKNOWLEDGE]
 """Decisions to say something on the object."""
-
-_FIRST_POLL_SECONDS: Final = 0.1
-_LONGEST_POLL_SECONDS: Final = 5.0
-_POLLS_COUNTED: Final = 10
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long is waited before something counts as wrong, in seconds."""
-
-    lost_seconds: float = 15.0
-    """A workflow may close a moment before its last status arrives here."""
-    slow_end_seconds: float = 60.0
-    """A deleted object's workflow that has not ended by then is worth an Event."""
-
-
-@dataclass(frozen=True)
-class Services:
-    """What a reconciler works with."""
-
-    objects: TrainingJobs
-    workflows: Workflows
-    tracker: Tracker
-    queue: ReconcileQueue
-    turns: Turns
-    metrics: Metrics
-    temporal_address: str
-    """For people, in messages."""
-    patience: Patience = Patience()
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
 class Reconciler:
@@ -82,6 +48,8 @@ class Reconciler:
         self._tracker = services.tracker
         self._turns = services.turns
         self._metrics = services.metrics
+        self._speaker = Speaker(services)
+        self._deletions = Deletions(services, self._speaker)
         self._address = services.temporal_address
         self._patience = services.patience
         self._now = services.now
@@ -139,9 +107,9 @@ class Reconciler:
             case Step.REST:
                 return
             case Step.RELEASE:
-                await self._force_release(tracked)
+                await self._deletions.let_go(tracked, why="forced")
             case Step.END:
-                await self._end(tracked)
+                await self._deletions.end(tracked)
             case Step.EXPIRE:
                 log.info("trainingjob_expired", ttl_seconds=tracked.seen.ttl_seconds)
                 await self._objects.delete(tracked.seen.job)
@@ -156,13 +124,13 @@ class Reconciler:
             case Step.WITHDRAW:
                 await self._publish_failed(tracked, answers.withdrawn(tracked.seen, self._now()))
             case TellPlace(place):
-                await self._publish(tracked, answers.queued(tracked.seen, place, self._now()))
+                await self._speaker.publish(tracked, answers.queued(tracked.seen, place, self._now()))
             case Step.LEAVE_QUEUE:
-                await self._publish(tracked, answers.left_queue(tracked.seen, self._now()))
+                await self._speaker.publish(tracked, answers.left_queue(tracked.seen, self._now()))
             case Step.TAKE_BACK:
-                await self._publish(tracked, answers.nothing())
+                await self._speaker.publish(tracked, answers.nothing())
             case Step.ACKNOWLEDGE:
-                await self._publish(tracked, answers.acknowledged(tracked.seen))
+                await self._speaker.publish(tracked, answers.acknowledged(tracked.seen))
             case _:
                 assert_never(decision)
 
@@ -183,7 +151,7 @@ class Reconciler:
             self._queue.add(seen.job.uid)
             return  # another wish by now
         if seen.waits_for_temporal:
-            await self._publish(tracked, answers.temporal_is_back(seen, self._now()))
+            await self._speaker.publish(tracked, answers.temporal_is_back(seen, self._now()))
         if await self._workflows.start(TrainingInput(job=seen.job, spec=spec, kueue_queue=seen.kueue_queue)):
             self._note_started(tracked)
         else:
@@ -251,7 +219,7 @@ class Reconciler:
         result = await self._last_word(seen, standing)
         if result is not None:
             log.warning("last_word_published_for_the_workflow")
-            await self._publish(tracked, answers.last_word(seen, result, self._now()))
+            await self._speaker.publish(tracked, answers.last_word(seen, result, self._now()))
             return
         log.error("workflow_lost", standing=standing.value)
         await self._publish_failed(tracked, answers.lost(seen, standing, self._now()))
@@ -264,44 +232,9 @@ class Reconciler:
 
     # deletion
 
-    async def _end(self, tracked: Tracked) -> None:
-        job = tracked.seen.job
-        standing = await self._workflows.standing(job)
-        if not standing.open:
-            await self._release(tracked, why=f"workflow {standing.value}")
-            return
-        now = asyncio.get_running_loop().time()
-        if tracked.cancelled_at is None:
-            await self._workflows.cancel(job)
-            tracked.cancelled_at = now
-            log.info("workflow_cancelled")
-        elif now - tracked.cancelled_at > self._patience.slow_end_seconds:
-            await self._tell_once(tracked, answers.note_slow_end(tracked.seen, int(self._patience.slow_end_seconds)))
-        self._queue.add_after(job.uid, min(_FIRST_POLL_SECONDS * 2**tracked.polls, _LONGEST_POLL_SECONDS))
-        tracked.polls = min(tracked.polls + 1, _POLLS_COUNTED)
-
-    async def _force_release(self, tracked: Tracked) -> None:
-        """Asked for by annotation: the workflow is told if that is possible, but not waited for."""
-        try:
-            await self._workflows.cancel(tracked.seen.job)
-        except TemporalUnavailable:
-            log.warning("workflow_not_told_of_forced_deletion")
-        await self._release(tracked, why="forced")
-
-    async def _release(self, tracked: Tracked, *, why: str) -> None:
-        await self._objects.release(tracked.seen)
-        tracked.released = True
-        if tracked.cancelled_at is not None:
-            waited = asyncio.get_running_loop().time() - tracked.cancelled_at
-            self._metrics.finalizer_wait_seconds.observe(waited)
-        log.info("finalizer_dropped", why=why)
-
     async def _bury(self, tracked: Tracked) -> None:
-        """The object is gone. If our finalizer was taken off by others, its workflow has not heard of it yet."""
         uid = tracked.seen.job.uid
-        if tracked.started and not tracked.released and not tracked.seen.terminal:
-            await self._workflows.cancel(tracked.seen.job)
-            log.warning("workflow_cancelled_after_its_object_was_gone")
+        await self._deletions.bury(tracked)
         self._tracker.drop(uid)
         self._queue.forget(uid)
         self._waiting.discard(uid)
@@ -310,46 +243,30 @@ class Reconciler:
 
     async def _wait_for_temporal(self, tracked: Tracked) -> None:
         """Says once that the object waits; nothing else is to be done until Temporal is back."""
-        if tracked.gone or self._says_that_it_waits(tracked.seen):
+        if tracked.gone:
             return
-        # What a workflow has said meanwhile must not be overwritten with old news.
-        seen = await self._objects.read(tracked.seen.job)
-        if seen is None:
-            return
-        tracked.seen = seen
-        if seen.terminal and seen.deleting:
-            await self._release(tracked, why="its workflow has said its last word, and Temporal is away")
-        elif not seen.terminal:
-            status, note = self._waiting_answer(seen)
-            await self._publish(tracked, status)
-            await self._tell_once(tracked, note)
+        if not tracked.seen.deleting:
+            if self._says_that_it_waits(tracked.seen):
+                return
+            # What a workflow has said meanwhile must not be overwritten with old news.
+            seen = await self._objects.read(tracked.seen.job)
+            if seen is None:
+                return
+            tracked.seen = seen
+        if tracked.seen.deleting:
+            await self._deletions.wait_for_temporal(tracked)
+        elif not tracked.seen.terminal:
+            status = answers.waiting_for_temporal(tracked.seen, self._address, self._now())
+            await self._speaker.publish(tracked, status)
+            await self._speaker.tell_once(tracked, answers.note_waiting(self._address))
 
     def _says_that_it_waits(self, seen: Observation) -> bool:
         if not seen.waits_for_temporal:
             return False
         said = seen.condition(ConditionType.RECONCILING)
-        status, _ = self._waiting_answer(seen)
+        status = answers.waiting_for_temporal(seen, self._address, self._now())
         return said is not None and said.message == status["conditions"][0]["message"]
 
-    def _waiting_answer(self, seen: Observation) -> tuple[dict[str, Any], EventNote]:
-        if seen.deleting:
-            status = answers.deletion_waits_for_temporal(seen, self._address, self._now())
-            return status, answers.note_deletion_waits(seen, self._address)
-        return answers.waiting_for_temporal(seen, self._address, self._now()), answers.note_waiting(self._address)
-
     async def _publish_failed(self, tracked: Tracked, status: dict[str, Any]) -> None:
-        if await self._publish(tracked, status) is Written.WRITTEN:
-            await self._tell_once(tracked, answers.note_failed(status))
-
-    async def _publish(self, tracked: Tracked, status: dict[str, Any]) -> Written:
-        written = await self._objects.publish(tracked.seen.job, status)
-        self._metrics.status_writes.labels(result=written.value).inc()
-        if written is Written.FINAL:
-            # It finished in the meantime; the watch brings the news.
-            log.info("status_was_final")
-        return written
-
-    async def _tell_once(self, tracked: Tracked, note: EventNote) -> None:
-        if note.message not in tracked.told:
-            await self._objects.tell(tracked.seen.job, note)
-            tracked.told.add(note.message)
+        if await self._speaker.publish(tracked, status) is Written.WRITTEN:
+            await self._speaker.tell_once(tracked, answers.note_failed(status))

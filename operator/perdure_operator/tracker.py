@@ -27,8 +27,12 @@ class Tracked:
     """When its workflow was first found closed although the object is not finished."""
     cancelled_at: float | None = None
     """When its workflow was asked to end."""
+    ending_since: float | None = None
+    """When it was first found deleted, by the loop's clock."""
+    purging_since: float | None = None
+    """When the deletion of its checkpoints was first asked about."""
     polls: int = 0
-    """How often its workflow was asked about since then."""
+    """How often was looked since then how far that is."""
     released: bool = False
     """Its finalizer was dropped by us."""
     slot: Slot = Slot.NONE
@@ -39,6 +43,8 @@ class Tracked:
     """Whether it may go on, and if not, where it waits."""
     asleep: bool = False
     """Its workflow was started as a suspended one, and was not told to go on since."""
+    owed: bool = False
+    """What its workflows are to do without it could not be told to Temporal."""
     told: set[str] = field(default_factory=set)
     """Events that were recorded: an Event says something once."""
 

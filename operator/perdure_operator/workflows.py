@@ -1,4 +1,4 @@
-"""The Temporal side: starting, cancelling and looking at the one workflow of a TrainingJob.
+"""The Temporal side: starting, cancelling and looking at the one workflow of a TrainingJob, and at that of its purge.
 
 TemporalError
 ├── TemporalUnavailable   no answer, or none to us: the same call succeeds one day
@@ -11,20 +11,23 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
+from functools import partial
 from typing import Final
 
 import structlog
 from pydantic import ValidationError
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 
 from perdure_api import names
+from perdure_api.conditions import Reason
 from perdure_api.status import TrainingJobStatus
 from perdure_api.workflow import (
     MEMO_TRAINING_JOB,
@@ -32,6 +35,7 @@ from perdure_api.workflow import (
     SIGNAL_WISHES,
     CheckpointRequest,
     JobRef,
+    PurgeInput,
     TrainingInput,
     Wishes,
 )
@@ -43,6 +47,8 @@ _CALL_TIMEOUT: Final = timedelta(seconds=5)
 _RETRIES: Final = RetryConfig(max_retries=2, max_elapsed_time_millis=3000)
 """Few: the queue tries again for ever, and a call that hangs holds one of its workers."""
 
+_PURGE_TIMEOUT: Final = timedelta(days=30)
+"""A purge that nobody waits for any more ends by then; one that somebody waits for is started anew."""
 _PROBE_SECONDS: Final = 15.0
 _FIRST_RETRY_SECONDS: Final = 0.5
 _PAGE: Final = 1000
@@ -82,6 +88,17 @@ class Standing(Enum):
     def open(self) -> bool:
         """Whether it still goes on."""
         return self is Standing.RUNNING
+
+
+@dataclass(frozen=True)
+class Purge:
+    """How the deletion of a run's checkpoints stands."""
+
+    done: bool = False
+    problem: str = ""
+    """What keeps it from going on; empty: nothing that is known."""
+    reason: Reason = Reason.STORE_UNAVAILABLE
+    """Of what kind that is."""
 
 
 class Workflows:
@@ -136,7 +153,55 @@ class Workflows:
         Raises:
             TemporalUnavailable: no answer.
         """
-        return await self._found(self._client.get_workflow_handle(job.workflow_id).cancel(rpc_timeout=_CALL_TIMEOUT))
+        return await self._cancel(job.workflow_id)
+
+    async def start_purge(self, request: PurgeInput) -> None:
+        """Has the checkpoints of a run deleted, or finds that being done, or done.
+
+        One that was ended from outside begins again: only when it has completed nothing is left of them.
+
+        Raises:
+            TemporalUnavailable: no answer.
+        """
+        job = request.job
+        try:
+            async with self._answers():
+                await self._client.start_workflow(
+                    names.PURGE_WORKFLOW_TYPE,
+                    request,
+                    id=job.purge_workflow_id,
+                    task_queue=names.TASK_QUEUE_CPU,
+                    execution_timeout=_PURGE_TIMEOUT,
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    memo={MEMO_TRAINING_JOB: f"{job.namespace}/{job.name}"},
+                    rpc_timeout=_CALL_TIMEOUT,
+                )
+        except WorkflowAlreadyStartedError:
+            return
+
+    async def purge(self, request: PurgeInput) -> Purge:
+        """How the deletion of a run's checkpoints stands; it is begun if need be.
+
+        Raises:
+            TemporalUnavailable: no answer.
+        """
+        description = await self._describe(request.job.purge_workflow_id)
+        standing = _standing(description.status) if description else Standing.MISSING
+        if standing is Standing.COMPLETED:
+            return Purge(done=True)
+        if description is None or not standing.open:
+            await self.start_purge(request)
+            return Purge()
+        return _problem(description)
+
+    async def cancel_purge(self, job: JobRef) -> bool:
+        """Has the checkpoints of a run left alone; whether they were being deleted.
+
+        Raises:
+            TemporalUnavailable: no answer.
+        """
+        return await self._cancel(job.purge_workflow_id)
 
     async def tell(self, job: JobRef, wishes: Wishes) -> bool:
         """Tells the workflow what has changed in the spec; whether there is one that runs.
@@ -160,15 +225,8 @@ class Workflows:
         Raises:
             TemporalUnavailable: no answer.
         """
-        try:
-            async with self._answers():
-                handle = self._client.get_workflow_handle(job.workflow_id)
-                description = await handle.describe(rpc_timeout=_CALL_TIMEOUT)
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return Standing.MISSING
-            raise
-        return _standing(description.status)
+        description = await self._describe(job.workflow_id)
+        return _standing(description.status) if description else Standing.MISSING
 
     async def last_word(self, job: JobRef) -> TrainingJobStatus | None:
         """The status that a completed workflow returned; None when it returned none that can be read.
@@ -241,15 +299,29 @@ class Workflows:
         self._failed.clear()
         return True
 
+    async def _describe(self, id_: str) -> WorkflowExecutionDescription | None:
+        """What Temporal knows of a workflow; None: nothing."""
+        try:
+            async with self._answers():
+                return await self._client.get_workflow_handle(id_).describe(rpc_timeout=_CALL_TIMEOUT)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+
+    async def _cancel(self, id_: str) -> bool:
+        handle = self._client.get_workflow_handle(id_)
+        return await self._found(partial(handle.cancel, rpc_timeout=_CALL_TIMEOUT))
+
     async def _signal(self, job: JobRef, name: str, argument: Wishes | CheckpointRequest) -> bool:
         handle = self._client.get_workflow_handle(job.workflow_id)
-        return await self._found(handle.signal(name, argument, rpc_timeout=_CALL_TIMEOUT))
+        return await self._found(partial(handle.signal, name, argument, rpc_timeout=_CALL_TIMEOUT))
 
-    async def _found(self, call: Awaitable[None]) -> bool:
+    async def _found(self, call: Callable[[], Awaitable[None]]) -> bool:
         """Whether a call found a workflow that runs."""
         try:
             async with self._answers():
-                await call
+                await call()
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
@@ -307,3 +379,12 @@ def _standing(status: WorkflowExecutionStatus | None) -> Standing:
         case _:
             # A status of a newer server (paused workflows are coming): not closed as far as we know.
             return Standing.RUNNING
+
+
+def _problem(description: WorkflowExecutionDescription) -> Purge:
+    """What the newest failure of an activity that is tried again says, where its type is a reason."""
+    for pending in description.raw_description.pending_activities:
+        kind = pending.last_failure.application_failure_info.type
+        if kind in set(Reason):
+            return Purge(problem=pending.last_failure.message, reason=Reason(kind))
+    return Purge()

@@ -64,9 +64,9 @@ def test_every_number_of_the_spec_has_a_least_and_a_most() -> None:
     assert unbounded == []
 
 
-def test_every_part_of_the_spec_but_priority_suspend_and_the_ttl_is_immutable() -> None:
+def test_every_part_of_the_spec_but_what_is_decided_late_is_immutable() -> None:
     spec = schema()["spec"]
     rules = [rule["rule"] for rule in spec["x-kubernetes-validations"]]
     mutable = [name for name in spec["properties"] if not any(f"oldSelf.{name})" in rule for rule in rules)]
 
-    assert mutable == ["priority", "suspend", "ttlSecondsAfterFinished"]
+    assert mutable == ["priority", "suspend", "ttlSecondsAfterFinished", "deletionPolicy"]

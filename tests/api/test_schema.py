@@ -97,6 +97,7 @@ def refusal(server: ApiServer, *arguments: str, document: object = None) -> str:
         (with_(priority=-1001), "spec.priority: Invalid value"),
         (with_(priority="high"), "spec.priority: Invalid value"),
         (with_(priority=0.5), "spec.priority: Invalid value"),
+        (with_(deletionPolicy="DeleteEverything"), "spec.deletionPolicy: Unsupported value"),
     ],
 )
 def test_a_mistake_is_refused_with_a_sentence(api_server: ApiServer, spec: Document, says: str) -> None:
@@ -185,8 +186,9 @@ def test_a_run_is_a_fact(api_server: ApiServer, patch: Document, field: str) -> 
 
 
 @pytest.mark.usefixtures("stored")
-def test_the_ttl_may_change(api_server: ApiServer) -> None:
-    patch = json.dumps({"spec": {"ttlSecondsAfterFinished": 60}})
+@pytest.mark.parametrize("change", [{"ttlSecondsAfterFinished": 60}, {"deletionPolicy": "DeleteCheckpoints"}], ids=str)
+def test_what_is_decided_late_may_change(api_server: ApiServer, change: Document) -> None:
+    patch = json.dumps({"spec": change})
 
     assert "patched" in api_server.kubectl("patch", "trainingjob", "job", "--type=merge", "-p", patch)
 

@@ -17,6 +17,7 @@ BUILT_IN_SPEC = {
     "resources": {"gpusPerNode": 1, "cpu": "4", "memory": "16Gi"},
     "retry": {"maxAttempts": 4},
 }
+DELETES_CHECKPOINTS = {**BUILT_IN_SPEC, "deletionPolicy": "DeleteCheckpoints"}
 OWN_SPEC = {"trainer": {"image": "ghcr.io/me/train:1", "command": ["python", "train.py"], "args": ["--note", "a b"]}}
 
 OUT_OF_MEMORY = {
@@ -30,6 +31,8 @@ OUT_OF_MEMORY = {
     "node": "n1",
     "toStep": 120,
 }
+WHY_IT_ENDED = "OutOfMemory (exit code 137): the container used more than its 16Gi"
+SAVED_EARLIER = {**OUT_OF_MEMORY, "checkpointStep": 100}
 AT_THE_END = {"toStep": 300}
 SECOND = {"number": 2, "job": "smol-2", "startTime": "2026-11-22T11:54:10Z", "fromStep": 100}
 
@@ -38,6 +41,12 @@ def condition(type_: str, status: str, reason: str, message: str = "", at: str =
     return {"type": type_, "status": status, "reason": reason, "message": message, "lastTransitionTime": at}
 
 
+DELETION_WAITS = condition(
+    "Reconciling",
+    "True",
+    "StoreUnavailable",
+    "the deletion waits until its checkpoints are deleted, too: s3://work is away",
+)
 UNFINISHED = condition("Succeeded", "Unknown", "Pending")
 DATASET_READY = condition("DatasetReady", "True", "DatasetChecked", "1,204 samples", "2026-11-22T11:50:30Z")
 

@@ -106,6 +106,28 @@ What you can do
             "  It is being deleted; its workflow cleans up first.",
         ),
         (
+            documents.document(
+                {**documents.SUCCEEDED, "conditions": [documents.DELETION_WAITS]}, deletionTimestamp=documents.CREATED
+            ),
+            "  the deletion waits until its checkpoints are deleted, too: s3://work is away",
+        ),
+        (
+            documents.document(documents.SUCCEEDED, spec=documents.DELETES_CHECKPOINTS),
+            "  kubectl delete trainingjob -n ml smol   (its checkpoints go, too; all else in the object store stays)",
+        ),
+        (
+            documents.document(spec=documents.DELETES_CHECKPOINTS),
+            "  Delete its checkpoints with this object.",
+        ),
+        (
+            documents.document(documents.RUNNING, spec={**documents.OWN_SPEC, "deletionPolicy": "DeleteCheckpoints"}),
+            "  kubectl delete trainingjob -n ml smol",
+        ),
+        (
+            documents.document({**documents.RUNNING, "attempts": [documents.SAVED_EARLIER, documents.SECOND]}),
+            f"  11:54:00  attempt 1 ended at step 120 (saved: step 100) on node n1: {documents.WHY_IT_ENDED}",
+        ),
+        (
             documents.document({**documents.RUNNING, "attemptCounters": {"started": 12}}),
             "  11:51:00  (10 earlier attempts no longer shown)",
         ),
@@ -132,7 +154,9 @@ What you can do
         ),
     ],
     ids=[
-        "dataset refused", "failed", "advice", "retrying", "waiting", "deleting", "many attempts", "epochs", "ttl",
+        "dataset refused", "failed", "advice", "retrying", "waiting", "deleting",
+        "deletion waits", "deletes checkpoints", "policy", "no checkpoints to delete", "saved earlier",
+        "many attempts", "epochs", "ttl",
         "suspended", "nodes with GPUs", "nodes", "collecting",
     ],
 )  # fmt: skip

@@ -48,6 +48,7 @@ NOT_RUN = {
     "cat > speech/trainingjob.yaml": "tests/docs/test_speech.py follows that page",
     "python -m perdure_trainer --spec speech/": "tests/docs/test_speech.py follows that page",
     "perdure suspend bible": "tests/cluster/test_steering.py does it to jobs that run",
+    "kubectl patch trainingjob bible": "tests/cluster/test_deletion.py does both; other pages need the job",
     "kubectl port-forward --namespace": "takes a fixed port of the machine and goes on in the background",
 }
 """Beginnings of shell blocks that are not run, each with its reason. Every other one is."""

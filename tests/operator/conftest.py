@@ -29,8 +29,10 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from tests.workers.workflows.conftest import World
 
 from perdure_api import names
+from perdure_workers.workflows.purge import PurgeWorkflow
 
 if TYPE_CHECKING:
     from tests.conftest import ApiServer
@@ -45,7 +47,7 @@ from perdure_control.logs import configure_logs
 from perdure_operator.drift import Rhythm
 from perdure_operator.handlers import quiet_kopf
 from perdure_operator.main import operate
-from perdure_operator.reconciler import Patience
+from perdure_operator.services import Patience
 from perdure_operator.settings import settings_from
 configure_logs("info")
 quiet_kopf()
@@ -242,15 +244,16 @@ class Temporal:
         self._do(self._client.workflow_service.delete_workflow_execution(request))
 
     @contextmanager
-    def worker(self) -> Iterator[None]:
-        """Something that carries the stand-in's workflows out."""
+    def worker(self, world: World | None = None) -> Iterator[None]:
+        """Something that carries the stand-in's workflows out, and deletes checkpoints in a scripted world."""
         stop = asyncio.Event()
 
         async def work() -> None:
             async with Worker(
                 self._client,
                 task_queue=names.TASK_QUEUE_CPU,
-                workflows=[StandIn],
+                workflows=[StandIn, PurgeWorkflow],
+                activities=(world or World()).activities(),
                 workflow_runner=UnsandboxedWorkflowRunner(),
             ):
                 await stop.wait()

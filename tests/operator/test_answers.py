@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from perdure_api.conditions import Reason
 from perdure_api.status import UNSEEN, TrainingJobStatus
 from perdure_operator import answers
 from perdure_operator.observation import Observation, observe
@@ -15,9 +16,9 @@ CREATED = "2026-11-22T11:00:00Z"
 EARLIER = "2026-11-22T11:30:00Z"
 
 
-def seen(status: object = None) -> Observation:
+def seen(status: object = None, spec: object = None) -> Observation:
     metadata = {"name": "tj", "namespace": "ml", "uid": "u", "generation": 3, "creationTimestamp": CREATED}
-    return observe({"metadata": metadata, "spec": {}, "status": status or UNSEEN})
+    return observe({"metadata": metadata, "spec": spec or {}, "status": status or UNSEEN})
 
 
 def condition(type_: str, status: str) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def statuses(document: dict[str, Any]) -> dict[str, str]:
     ("document", "expected"),
     [
         (answers.waiting_for_temporal(seen(), "temporal:7233", NOW), {"Reconciling": "True"}),
-        (answers.deletion_waits_for_temporal(RUNNING, "temporal:7233", NOW), {"Reconciling": "True"}),
+        (answers.deletion_waits(RUNNING, Reason.TEMPORAL_UNAVAILABLE, "why", NOW), {"Reconciling": "True"}),
         (
             answers.rejected(seen(), "spec.rank: found 0", NOW),
             {"Accepted": "False", "Succeeded": "False", "Reconciling": "False", "Stalled": "True"},
@@ -118,7 +119,69 @@ def test_an_acknowledged_status_is_the_same_but_for_its_generation() -> None:
     }
 
 
-def test_how_to_force_a_deletion_is_a_command_that_can_be_pasted() -> None:
-    note = answers.note_deletion_waits(seen(), "temporal:7233")
+DELETES = {"output": {"uri": "s3://b/out"}, "deletionPolicy": "DeleteCheckpoints"}
+FORCE = "kubectl annotate tj -n ml tj perdure.dev/force-delete=true"
+KEEP = 'kubectl patch tj -n ml tj --type=merge -p \'{"spec": {"deletionPolicy": "KeepCheckpoints"}}\''
+FINISHED = {
+    "observedGeneration": 2,
+    "phase": "Failed",
+    "message": "how it ended",
+    "conditions": [condition("Succeeded", "False"), condition("Reconciling", "False")],
+}
 
-    assert note.message.endswith("kubectl annotate tj -n ml tj perdure.dev/force-delete=true")
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        answers.why_deletion_waits_for_temporal(seen(), "temporal:7233"),
+        answers.note_slow_end(seen(), 60).message,
+    ],
+    ids=["Temporal is away", "slow"],
+)
+def test_how_to_force_a_deletion_is_a_command_that_can_be_pasted(message: str) -> None:
+    assert message.endswith(f" To delete it at once, whatever its workflow does: {FORCE}")
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (
+            answers.why_deletion_waits_for_store(seen(spec=DELETES), "s3://b: away"),
+            "the deletion waits until its checkpoints are deleted, too: s3://b: away.",
+        ),
+        (
+            answers.why_deletion_waits_for_temporal(seen(FINISHED, DELETES), "t:1"),
+            "Temporal at t:1 cannot be reached, so its checkpoints cannot be deleted, and the deletion waits.",
+        ),
+        (
+            answers.why_deletion_waits_for_temporal(seen(spec=DELETES), "t:1"),
+            "Temporal at t:1 cannot be reached, so the job's workflow cannot be cancelled, and the deletion waits.",
+        ),
+        (
+            answers.note_slow_purge(seen(spec=DELETES), 60).message,
+            "deleted, but its checkpoints are still being deleted after 60 s; are the workers running?",
+        ),
+    ],
+    ids=["the store is away", "Temporal is away", "Temporal is away while it runs", "slow"],
+)
+def test_a_deletion_that_waits_for_checkpoints_says_how_to_keep_them_and_how_not_to_wait(
+    message: str, says: str
+) -> None:
+    how = f"To keep the checkpoints: {KEEP}. To delete it at once, and them when that can be done: {FORCE}"
+
+    assert message == f"{says} {how}"
+
+
+def test_what_can_be_done_fits_into_an_event_however_long_the_story_before_it() -> None:
+    message = answers.why_deletion_waits_for_store(seen(spec=DELETES), "no " * 1000)
+
+    assert len(message) < 1024
+    assert message.endswith(FORCE)
+
+
+def test_a_finished_job_whose_deletion_waits_is_still_told_as_it_ended() -> None:
+    """What the operator names no longer would be removed, and how it ended may be in its own words."""
+    document = answers.deletion_waits(seen(FINISHED), Reason.STORE_UNAVAILABLE, "why", NOW)
+
+    assert statuses(document) == {"Succeeded": "False", "Reconciling": "True"}
+    assert (document["phase"], document["message"], document["observedGeneration"]) == ("Failed", "how it ended", 3)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,31 @@ def test_conditions_of_a_newer_release_are_passed_over() -> None:
 
     assert [condition.type for condition in seen.conditions] == [ConditionType.SUCCEEDED]
     assert seen.terminal
+
+
+OUTPUT = {"uri": "s3://b/out"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"output": OUTPUT, "deletionPolicy": "DeleteCheckpoints"}, "s3://b/out"),
+        ({"output": OUTPUT, "deletionPolicy": "KeepCheckpoints"}, None),
+        ({"output": OUTPUT}, None),
+        ({"output": OUTPUT, "deletionPolicy": "DeleteEverything"}, None),
+        ({"deletionPolicy": "DeleteCheckpoints"}, None),
+        ({"output": "s3://b/out", "deletionPolicy": "DeleteCheckpoints"}, None),
+        ({"output": {}, "deletionPolicy": "DeleteCheckpoints"}, None),
+    ],
+    ids=["delete", "keep", "nothing said", "of a newer release", "no output", "another output", "half an output"],
+)
+def test_checkpoints_are_deleted_only_where_that_is_said_and_known_to_mean(
+    spec: dict[str, Any], expected: str | None
+) -> None:
+    seen = observe({"metadata": METADATA, "spec": spec})
+
+    assert (seen.purge.output_uri if seen.purge else None) == expected
+    assert seen.purge is None or seen.purge.job == seen.job
 
 
 @pytest.mark.parametrize(

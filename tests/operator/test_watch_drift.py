@@ -19,7 +19,7 @@ from perdure_operator.metrics import make_metrics
 from perdure_operator.objects import TrainingJobs
 from perdure_operator.observation import observe
 from perdure_operator.queue import ReconcileQueue
-from perdure_operator.reconciler import Services
+from perdure_operator.services import Services
 from perdure_operator.tracker import Tracker
 from perdure_operator.turns import Turns
 

@@ -127,3 +127,18 @@ def events(api_server: ApiServer, name: str) -> list[str]:
     selector = f"--field-selector=involvedObject.name={name}"
     found = json.loads(api_server.kubectl("get", "events", selector, "-o", "json"))
     return [event["message"] for event in found["items"]]
+
+
+async def test_no_further_attempt_begins_for_a_trainingjob_that_is_gone(
+    activities: ResourceActivities, api_server: ApiServer
+) -> None:
+    """Its workflow could not be told so: Temporal was away, and the operator has forgotten it since."""
+    first = wish(api_server, "gone", nodes=1)
+    api_server.kubectl("delete", "trainingjob", "gone")
+    wish(api_server, "gone", nodes=1)  # another one of its name changes nothing
+
+    with pytest.raises(ApplicationError, match="its TrainingJob is gone") as caught:
+        await ActivityEnvironment().run(activities.create_training_job, first.model_copy(update={"attempt": 2}))
+
+    assert (caught.value.type, caught.value.non_retryable) == (Reason.CANCELLED, True)
+    assert of_job(api_server, first) == []

@@ -268,6 +268,15 @@ def test_conditions_stand_in_the_order_of_a_jobs_life() -> None:
     assert list(conditions(story)) == ["Accepted", "DatasetReady", "Running", "Succeeded", "Reconciling", "Stalled"]
 
 
+def test_an_attempt_that_ended_says_which_checkpoint_it_committed_last() -> None:
+    story = begun()
+    for number, saved in ((1, 8), (2, None)):
+        story.attempt_started(at(number))
+        story.attempt_ended(AttemptEnd(outcome=ENDED, from_step=0, to_step=9, checkpoint_step=saved), at(number))
+
+    assert [attempt.checkpoint_step for attempt in story.status.attempts] == [8, None]
+
+
 LONG = ResultDocument(
     job_uid="u",
     attempt=1,

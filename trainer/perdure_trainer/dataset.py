@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from perdure_api import names
 from perdure_data.datasets import DatasetReader, Source
 from perdure_data.datasets.files import locate
 from perdure_trainer.data.cache import Keeper, TokenCache, cache_key
@@ -37,7 +38,7 @@ class DatasetPreparation:
         self._settings = settings
         self._stores = stores
         self._patience = patience
-        self._cache = TokenCache(stores, settings.run_uri.child("tokens"))
+        self._cache = TokenCache(stores, settings.run_uri.child(names.TOKENS_FOLDER))
         self._keeper = Keeper(self._cache)
 
     def prepare(self, model: TrainableModel) -> Dataset:

@@ -265,7 +265,7 @@ def _told(spec: TrainingJobSpec) -> Document:
     Nor is what only the control plane acts on, and may change while the trainer runs.
     """
     told = spec.to_wire()
-    for name in ("suspend", "priority"):
+    for name in ("suspend", "priority", "deletionPolicy"):
         told.pop(name)
     resources = told.get("resources", {})
     for name in ("minNodes", "regrow", "alternatives", *(["nodes"] if spec.nodes == 1 else [])):

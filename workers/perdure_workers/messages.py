@@ -29,6 +29,7 @@ class ActivityName(StrEnum):
     CLEANUP_RESOURCES = "cleanup_resources"
     COMMAND_ATTEMPT = "command_attempt"
     AWAIT_ROOM = "await_room"
+    DELETE_CHECKPOINTS = "delete_checkpoints"
 
 
 class Input(StrEnum):
@@ -108,6 +109,8 @@ class AttemptEnd(TolerantModel):
     outcome: Outcome
     from_step: int | None = None
     to_step: int | None = None
+    checkpoint_step: int | None = None
+    """The newest checkpoint that it committed."""
 
 
 class CommandAttempt(TolerantModel):
@@ -162,3 +165,10 @@ class CleanUp(TolerantModel):
     """Only this attempt's; None: all."""
     until_gone: bool = False
     """Wait for pods on nodes that do not answer too: they may run, and must not beside another attempt's."""
+
+
+class DeleteCheckpoints(TolerantModel):
+    """Delete what a run keeps in the store only to go on from."""
+
+    job: JobRef
+    output_uri: str

@@ -25,6 +25,7 @@ from perdure_control.temporal import Reachability, connect
 from perdure_data.stores import Stores
 from perdure_workers.activities.monitoring import MonitorActivities
 from perdure_workers.activities.publishing import PublishingActivities
+from perdure_workers.activities.purging import PurgingActivities
 from perdure_workers.activities.resources import ResourceActivities
 from perdure_workers.activities.room import RoomActivities
 from perdure_workers.activities.storage import StorageActivities
@@ -38,12 +39,14 @@ from perdure_workers.progress.writer import ProgressWriter
 from perdure_workers.settings import WorkerSettings
 from perdure_workers.watching.index import AttemptIndex
 from perdure_workers.watching.informer import Informer, Sink
+from perdure_workers.workflows.purge import PurgeWorkflow
 from perdure_workers.workflows.training import TrainingWorkflow
 
 COMPONENT: Final = "perdure-worker"
 _CONNECT_PAUSE_SECONDS: Final = 2.0
 PASSED_THROUGH: Final = ("perdure_api", "perdure_workers", "perdure_control", "pydantic", "pydantic_core", "structlog")
 """Imported once instead of for each workflow: re-importing is most of what the sandbox costs."""
+WORKFLOWS: Final = (TrainingWorkflow, PurgeWorkflow)
 
 log = structlog.get_logger(__name__)
 
@@ -162,7 +165,7 @@ def _workers(
     cpu = Worker(
         client,
         task_queue=names.TASK_QUEUE_CPU,
-        workflows=[TrainingWorkflow],
+        workflows=WORKFLOWS,
         activities=[
             resources.create_training_job,
             resources.cleanup_resources,
@@ -170,6 +173,7 @@ def _workers(
             PublishingActivities(cluster, source).publish_status,
             storage.check_inputs,
             storage.collect_result,
+            PurgingActivities(stores).delete_checkpoints,
         ],
         interceptors=[LogContext()],
         workflow_runner=sandbox(),

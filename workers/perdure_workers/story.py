@@ -124,6 +124,7 @@ class Story:
                 "node": outcome.node,
                 "from_step": end.from_step,
                 "to_step": end.to_step,
+                "checkpoint_step": end.checkpoint_step,
             }
         )
         self._update(

@@ -7,12 +7,13 @@ from pydantic import ValidationError
 
 from perdure_api.pod import TerminationMessage
 from perdure_api.progress import ProgressReport
-from perdure_api.status import CheckpointStatus, ProgressStatus
+from perdure_api.status import CheckpointStatus, ProgressStatus, TrainingJobStatus
 from perdure_api.workflow import JobRef
 from perdure_workers.progress.board import (
     ProgressBoard,
     Told,
     is_stale,
+    newest_checkpoint,
     newest_of,
     read_report,
     with_last_words,
@@ -58,6 +59,28 @@ def test_last_words_are_newer_than_any_report(
     assert (after.progress.step, after.progress.percent, after.progress.last_updated) == (step, percent, last_updated)
     assert after.checkpoint is not None
     assert after.checkpoint.step == checkpoint
+
+
+@pytest.mark.parametrize(
+    ("words", "heard", "shown", "expected"),
+    [
+        (12, 8, None, 12),
+        (None, 8, None, 8),
+        (None, None, ("s3://b/out/runs/u/attempts/1/checkpoints/step-6", 6), 6),
+        (None, None, ("s3://b/out/runs/u/attempts/10/checkpoints/step-6", 6), None),
+        (None, None, ("s3://b/out/runs/other/attempts/1/checkpoints/step-6", 6), None),
+        (None, 8, ("s3://b/out/runs/u/attempts/1/checkpoints/step-9", 9), 9),
+        (None, None, None, None),
+    ],
+    ids=["last words", "told here", "told elsewhere", "another attempt's", "another job's", "newer elsewhere", "none"],
+)
+def test_the_newest_checkpoint_of_an_attempt_is_one_that_it_committed_itself(
+    words: int | None, heard: int | None, shown: tuple[str, int] | None, expected: int | None
+) -> None:
+    left = TerminationMessage.from_wire({"checkpoint": {"uri": "s3://b/d", "step": words}} if words else {})
+    status = TrainingJobStatus(checkpoint=CheckpointStatus(uri=shown[0], step=shown[1])) if shown else None
+
+    assert newest_checkpoint(left, told(9, heard), status, KEY) == expected
 
 
 @pytest.mark.parametrize(("step", "eta_seconds"), [(9, 4), (30, None)], ids=["the reported step", "a later step"])

@@ -43,12 +43,13 @@ from perdure_workers.messages import (
     CollectResult,
     CommandAttempt,
     CreateJob,
+    DeleteCheckpoints,
     Input,
     InputsChecked,
     Monitor,
     PublishStatus,
 )
-from perdure_workers.process import sandbox
+from perdure_workers.process import WORKFLOWS, sandbox
 from perdure_workers.workflows.training import TrainingWorkflow
 
 T = TypeVar("T")
@@ -78,6 +79,7 @@ class World:
     results: list[Collected | ApplicationError] = field(
         default_factory=lambda: [Collected(document=RESULT, uri="s3://b/result.json")]
     )
+    purges: list[ApplicationError | None] = field(default_factory=lambda: [None])
     monitor_for_ever: bool = False
     """Until clean-up has ended the attempt."""
     commands_arrive: bool = True
@@ -95,6 +97,7 @@ class World:
     """Whether there is room for the nodes that an attempt lacks."""
     monitored: list[int] = field(default_factory=list)
     fenced: list[bool] = field(default_factory=list)
+    purged: list[DeleteCheckpoints] = field(default_factory=list)
     checked: int = 0
     _ended: set[int] = field(default_factory=set)
 
@@ -157,7 +160,12 @@ class World:
                 activity.heartbeat()
                 await asyncio.sleep(0.05)
 
-        return [clean_up, command, await_room]
+        @activity.defn(name=ActivityName.DELETE_CHECKPOINTS)
+        async def purge(request: DeleteCheckpoints) -> None:
+            self.purged.append(request)
+            _raised(_next(self.purges))
+
+        return [clean_up, command, await_room, purge]
 
 
 def _next(answers: list[T]) -> T:
@@ -166,7 +174,7 @@ def _next(answers: list[T]) -> T:
 
 def _raised(answer: T | ApplicationError) -> T:
     if isinstance(answer, ApplicationError):
-        raise answer
+        raise answer.with_traceback(None)  # raised again and again, one exception's traceback only grows
     return answer
 
 
@@ -212,7 +220,7 @@ async def working(client: Client, world: World) -> AsyncIterator[None]:
     cpu = Worker(
         client,
         task_queue=names.TASK_QUEUE_CPU,
-        workflows=[TrainingWorkflow],
+        workflows=WORKFLOWS,
         activities=world.activities(),
         workflow_runner=sandbox(),
     )

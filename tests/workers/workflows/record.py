@@ -1,4 +1,4 @@
-"""Records histories of the training workflow as it is now: `python -m tests.workers.workflows.record VERSION`.
+"""Records histories of the workflows as they are now: `python -m tests.workers.workflows.record VERSION`.
 
 Do it once for every release; test_replay.py then holds every later version of the code to them.
 """
@@ -22,10 +22,17 @@ from temporalio.worker import Worker
 from perdure_api import names
 from perdure_api.conditions import Phase, Reason
 from perdure_api.spec import AlternativeSpec, DeadlinesSpec, ResourcesSpec, RetrySpec, TrainingJobSpec
-from perdure_api.workflow import SIGNAL_CHECKPOINT, SIGNAL_WISHES, CheckpointRequest, JobRef, TrainingInput, Wishes
+from perdure_api.workflow import (
+    SIGNAL_CHECKPOINT,
+    SIGNAL_WISHES,
+    CheckpointRequest,
+    JobRef,
+    PurgeInput,
+    TrainingInput,
+    Wishes,
+)
 from perdure_workers.attempts.outcome import Outcome
-from perdure_workers.process import sandbox
-from perdure_workers.workflows.training import TrainingWorkflow
+from perdure_workers.process import WORKFLOWS, sandbox
 from tests.workers.workflows.conftest import BUILT_IN, COMPLETED, DISRUPTED, FAILED, OWN, STORE_AWAY, Handle, World
 
 HISTORIES = Path(__file__).parents[1] / "histories"
@@ -41,6 +48,8 @@ class Scenario:
     steer: Callable[[Handle, World], Awaitable[None]] | None = None
     """What people do to it meanwhile."""
     is_cancelled: bool = False
+    deleted: bool = False
+    """Not the job's own workflow is recorded, but the one that deletes its checkpoints."""
 
 
 def scenarios() -> dict[str, Scenario]:
@@ -66,6 +75,7 @@ def scenarios() -> dict[str, Scenario]:
         "too-long": Scenario(
             OWN.model_copy(update={"deadlines": DeadlinesSpec(active_seconds=1)}), World(monitor_for_ever=True)
         ),
+        "purged": Scenario(BUILT_IN, World(purges=[STORE_AWAY, None]), deleted=True),
     }
 
 
@@ -110,17 +120,15 @@ async def _history(client: Client, name: str, scenario: Scenario) -> str:
     cpu = Worker(
         client,
         task_queue=names.TASK_QUEUE_CPU,
-        workflows=[TrainingWorkflow],
+        workflows=WORKFLOWS,
         activities=activities,
         workflow_runner=sandbox(),
     )
     watch = Worker(client, task_queue=names.TASK_QUEUE_WATCH, activities=activities)
     async with cpu, watch:
         job = JobRef(namespace="histories", name=name, uid=str(uuid.uuid4()), generation=1)
-        wish = TrainingInput(job=job, spec=scenario.spec)
-        handle = await client.start_workflow(
-            TrainingWorkflow.run, wish, id=job.workflow_id, task_queue=names.TASK_QUEUE_CPU
-        )
+        type_, wish = _wish(job, scenario)
+        handle = await client.start_workflow(type_, wish, id=job.workflow_id, task_queue=names.TASK_QUEUE_CPU)
         if scenario.steer:
             await scenario.steer(handle, scenario.world)
         try:
@@ -129,6 +137,14 @@ async def _history(client: Client, name: str, scenario: Scenario) -> str:
             if not scenario.is_cancelled:
                 raise
         return _without_stack_traces((await handle.fetch_history()).to_json())
+
+
+def _wish(job: JobRef, scenario: Scenario) -> tuple[str, TrainingInput | PurgeInput]:
+    """Type and argument of the workflow that is recorded."""
+    spec = scenario.spec
+    if scenario.deleted and spec.output:
+        return names.PURGE_WORKFLOW_TYPE, PurgeInput(job=job, output_uri=spec.output.uri)
+    return names.WORKFLOW_TYPE, TrainingInput(job=job, spec=spec)
 
 
 def _without_stack_traces(history: str) -> str:

@@ -7,8 +7,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
-from perdure_workers.process import sandbox
-from perdure_workers.workflows.training import TrainingWorkflow
+from perdure_workers.process import WORKFLOWS, sandbox
 from tests.workers.workflows.record import HISTORIES, scenarios
 
 RECORDED = {f"{path.parent.name}/{path.stem}": path.read_text() for path in sorted(HISTORIES.glob("*/*.json"))}
@@ -16,7 +15,7 @@ RECORDED = {f"{path.parent.name}/{path.stem}": path.read_text() for path in sort
 
 @pytest.mark.parametrize("name", RECORDED)
 async def test_a_recorded_history_replays(name: str) -> None:
-    replayer = Replayer(workflows=[TrainingWorkflow], workflow_runner=sandbox(), data_converter=pydantic_data_converter)
+    replayer = Replayer(workflows=WORKFLOWS, workflow_runner=sandbox(), data_converter=pydantic_data_converter)
 
     await replayer.replay_workflow(WorkflowHistory.from_json(name, RECORDED[name]))
 

@@ -8,11 +8,12 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from perdure_api import names
 from perdure_api.model import TolerantModel
 
 FORMAT: Final = 1
 """Raised when an older trainer could no longer read a checkpoint."""
-MANIFEST_NAME: Final = "manifest.json"
+MANIFEST_NAME: Final = names.CHECKPOINT_MANIFEST
 MANIFEST_LIMIT_BYTES: Final = 2**20
 _SEAL: Final = "seal"
 

@@ -22,6 +22,7 @@ from typing import Final
 import structlog
 from pydantic import ValidationError
 
+from perdure_api import names
 from perdure_api.model import TolerantModel
 from perdure_api.pod import CheckpointRef
 from perdure_api.uri import StoreUri
@@ -43,7 +44,7 @@ from perdure_trainer.settings import Settings
 from perdure_trainer.state import Snapshot
 
 _log = structlog.get_logger()
-_FILE_PATH: Final = re.compile(r"/attempts/(\d+)/checkpoints/step-(\d+)-\w+/[^/]+$")
+_FILE_PATH: Final = re.compile(rf"/attempts/(\d+)/{names.CHECKPOINTS_FOLDER}/step-(\d+)-\w+/[^/]+$")
 _LATEST_NAME: Final = "latest.json"
 
 
@@ -129,7 +130,7 @@ class Repository:
             Fenced: a newer attempt has begun.
             StoreError: it could not be written; nothing was committed.
         """
-        own = self.settings.attempt_uri.child("checkpoints")
+        own = self.settings.attempt_uri.child(names.CHECKPOINTS_FOLDER)
         folder = own.child(f"step-{snapshot.position.step:08}-{secrets.token_hex(4)}")
         files = files_of(snapshot)
         for name, content in files.items():
@@ -210,7 +211,7 @@ class Repository:
 
     def _head(self, attempt: int) -> StoreUri | None:
         """The manifest that an attempt's head pointer names: always one of its own, whatever stands there."""
-        own = self.settings.run_uri.child("attempts", str(attempt), "checkpoints")
+        own = self.settings.run_uri.child("attempts", str(attempt), names.CHECKPOINTS_FOLDER)
         try:
             content = self.stores.read(own.child(_LATEST_NAME), limit_bytes=MANIFEST_LIMIT_BYTES)
             name = CheckpointRef.model_validate_json(content).uri.rpartition("/")[2]

@@ -17,6 +17,7 @@ from typing import Any, Final
 import structlog
 from pydantic import ValidationError
 
+from perdure_api import names
 from perdure_api.model import TolerantModel
 from perdure_api.uri import StoreUri
 from perdure_data.errors import NotFound, StoreError, TooLarge, Unavailable
@@ -29,7 +30,7 @@ FORMAT: Final = 1
 PART_BYTES: Final = 64 * 2**20
 """A file is kept in parts of this size: one of them is in memory at a time."""
 MANIFEST_LIMIT_BYTES: Final = 16 * 2**20
-_MANIFEST_NAME: Final = "manifest"
+_MANIFEST_NAME: Final = names.TOKENS_MANIFEST
 
 
 class Part(TolerantModel):

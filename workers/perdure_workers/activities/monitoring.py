@@ -27,7 +27,7 @@ from perdure_workers.activities.waiting import next_look
 from perdure_workers.attempts.assess import Assessment, Ended, Running, Waiting, assess, waited_seconds
 from perdure_workers.attempts.outcome import Outcome, of_hung
 from perdure_workers.messages import ActivityName, AttemptEnd, Monitor, MonitorNote
-from perdure_workers.progress.board import ProgressBoard, Told, newest_of, with_last_words
+from perdure_workers.progress.board import ProgressBoard, Told, newest_checkpoint, newest_of, with_last_words
 from perdure_workers.progress.writer import ProgressWriter
 from perdure_workers.story import rfc3339
 from perdure_workers.watching.facts import AttemptKey
@@ -85,6 +85,7 @@ class MonitorActivities:
         # Both before the flush: that forgets.
         shown = await self._shown(request)
         reached = self._reached(key, outcome, shown)
+        saved = newest_checkpoint(outcome.words, self._board.get(key), shown, key)
         self._take_last_words(key, request.job, outcome.words, shown)
         outcome = await self._kept(request, outcome)
         await self._writer.flush(key)
@@ -95,7 +96,7 @@ class MonitorActivities:
             reason=str(outcome.reason),
             exit_code=outcome.exit_code,
         )
-        return AttemptEnd(outcome=outcome, from_step=outcome.words.from_step, to_step=reached)
+        return AttemptEnd(outcome=outcome, from_step=outcome.words.from_step, to_step=reached, checkpoint_step=saved)
 
     async def _kept(self, request: Monitor, outcome: Outcome) -> Outcome:
         """The outcome without stacks, which would make histories large: of what hung they are kept in the store."""

@@ -27,6 +27,7 @@ from perdure_control.cluster import (
     Invalid,
     NotFound,
 )
+from perdure_control.statuses import TRAINING_JOBS
 from perdure_workers.activities.refusal import refusal
 from perdure_workers.manifests import PodDefaults, needs_service, rank_service, training_job
 from perdure_workers.messages import ActivityName, CleanUp, CommandAttempt, CreateJob
@@ -56,10 +57,13 @@ class ResourceActivities:
         """Creates the Job of an attempt; a Job of the same attempt that is there already is as good.
 
         Raises:
-            ApplicationError: JobRefused (quota, admission, a foreign Job of that name: may change) or CannotStart
-                (the API server finds the Job invalid: will not).
+            ApplicationError: JobRefused (quota, admission, a foreign Job of that name: may change), CannotStart
+                (the API server finds the Job invalid: will not) or Cancelled (there is no such TrainingJob any more;
+                a first attempt is not asked that, for it costs a call).
         """
         job = request.job
+        if request.attempt > 1 and not await self._is_there(job):
+            raise refusal(Reason.CANCELLED, "its TrainingJob is gone, and nobody could tell its workflow so")
         manifest = training_job(job, request.spec, request.attempt, self._defaults(), request.kueue_queue)
         try:
             if needs_service(request.spec):
@@ -120,6 +124,12 @@ class ResourceActivities:
                 told = True
             await asyncio.sleep(_LOOK_SECONDS)
             waited += _LOOK_SECONDS
+
+    async def _is_there(self, job: JobRef) -> bool:
+        try:
+            return await self._cluster.uid(TRAINING_JOBS.path(job.namespace, job.name)) == job.uid
+        except NotFound:
+            return False
 
     async def _create_service(self, job: JobRef) -> None:
         """Before the Job: a name that was asked for too early is not found for a while."""

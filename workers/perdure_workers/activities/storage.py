@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
 from pydantic import ValidationError
@@ -25,12 +25,10 @@ from perdure_data.errors import AccessDenied, NotFound, StoreError, Unavailable
 from perdure_data.models import ModelError, ModelReport, check_model
 from perdure_data.pairing import refuse_mismatch
 from perdure_data.stores import Stores
+from perdure_workers.activities.heartbeats import beating
 from perdure_workers.activities.refusal import refusal
 from perdure_workers.messages import ActivityName, CheckInputs, Collected, CollectResult, Input, InputsChecked
 
-T = TypeVar("T")
-
-_HEARTBEAT_SECONDS: Final = 15.0
 _RESULT_LIMIT_BYTES: Final = 1 << 20
 _NOT_READABLE: Final[Mapping[Input, Reason]] = {
     Input.MODEL: Reason.MODEL_NOT_FOUND,
@@ -63,7 +61,7 @@ class StorageActivities:
             raise refusal(Reason.INVALID_SPEC, "model, dataset and output are needed by the built-in trainer")
         _refuse_bad_uris(spec.model, spec.dataset, spec.output)
         with _refused(Input.MODEL):
-            model = None if _in_image(spec.model.uri) else await _beating(check_model(self._stores, spec.model.uri))
+            model = None if _in_image(spec.model.uri) else await beating(check_model(self._stores, spec.model.uri))
         with _refused(Input.OUTPUT):
             await self._refuse_absent_bucket(spec.output, request.job)
         with _refused(Input.DATASET):
@@ -72,7 +70,7 @@ class StorageActivities:
     async def _refuse_absent_bucket(self, output: OutputSpec, job: JobRef) -> None:
         """Lists what cannot be there yet. Nothing is written: only the pods need the right to."""
         try:
-            await _beating(asyncio.to_thread(self._stores.children, parse_uri(names.run_uri(output.uri, job.uid))))
+            await beating(asyncio.to_thread(self._stores.children, parse_uri(names.run_uri(output.uri, job.uid))))
         except AccessDenied as error:
             log.info("output_not_listed", problem=str(error))
 
@@ -82,7 +80,7 @@ class StorageActivities:
         in_store, left = _in_store(dataset), _left_to_trainer(dataset)
         if in_store is None:
             return InputsChecked(message=left, reason=Reason.NOT_CHECKED)
-        report = await _beating(check_dataset(self._stores, in_store, longest_seconds=_longest_seconds(training)))
+        report = await beating(check_dataset(self._stores, in_store, longest_seconds=_longest_seconds(training)))
         if model:
             refuse_mismatch(model, report)
         message = "; ".join(filter(None, (_sentence(report), left)))
@@ -187,16 +185,3 @@ def _longest_seconds(training: TrainingSpec | None) -> float:
 def _sentence(report: DatasetReport) -> str:
     files = f"{report.files} files, " if report.files > 1 else ""
     return f"{report.uri}: {files}{report.documents} {report.noun}, {report.size_bytes} bytes"
-
-
-async def _beating(work: Awaitable[T]) -> T:
-    """The result of the work; heartbeats while it lasts."""
-    task = asyncio.ensure_future(work)
-    try:
-        while True:
-            done, _ = await asyncio.wait([task], timeout=_HEARTBEAT_SECONDS)
-            if done:
-                return task.result()
-            activity.heartbeat()
-    finally:
-        task.cancel()

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from perdure_api.model import COUNT_LIMIT
+from perdure_api.names import attempt_uri, run_uri
 from perdure_api.pod import CheckpointRef, TerminationMessage
 from perdure_api.progress import ProgressReport
-from perdure_api.status import CheckpointStatus, ProgressStatus, shown_metrics
+from perdure_api.status import CheckpointStatus, ProgressStatus, TrainingJobStatus, shown_metrics
 from perdure_api.workflow import JobRef
 from perdure_workers.watching.facts import AttemptKey
 
@@ -110,6 +111,23 @@ def newest_of(told: Told | None, shown: Told) -> Told:
     if is_stale(told.progress, shown.progress):
         return Told(told.job, shown.progress, shown.checkpoint or told.checkpoint)
     return told
+
+
+def newest_checkpoint(
+    words: TerminationMessage, told: Told | None, shown: TrainingJobStatus | None, key: AttemptKey
+) -> int | None:
+    """The step of the newest checkpoint that an attempt committed; None: nobody has heard of one.
+
+    Args:
+        words: What its container left.
+        told: The newest report of it that this process heard.
+        shown: The status of its job, whose checkpoint may be an earlier attempt's.
+        key: Which attempt.
+    """
+    own_folder = f"{attempt_uri(run_uri('', key.job_uid), key.attempt)}/"
+    in_status = shown.checkpoint if shown and shown.checkpoint and own_folder in shown.checkpoint.uri else None
+    known = (words.checkpoint, told.checkpoint if told else None, in_status)
+    return max((checkpoint.step for checkpoint in known if checkpoint), default=None)
 
 
 def read_report(report: ProgressReport, now: str) -> tuple[ProgressStatus, CheckpointStatus | None]:

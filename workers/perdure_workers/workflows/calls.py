@@ -25,6 +25,7 @@ with workflow.unsafe.imports_passed_through():
         CollectResult,
         CommandAttempt,
         CreateJob,
+        DeleteCheckpoints,
         Input,
         InputsChecked,
         Monitor,
@@ -160,6 +161,17 @@ async def clean_up(request: CleanUp) -> None:
         ActivityName.CLEANUP_RESOURCES,
         request,
         start_to_close_timeout=AGES if request.until_gone else timedelta(minutes=5),
+        heartbeat_timeout=HEARTBEAT,
+        retry_policy=FOR_EVER,
+    )
+
+
+async def delete_checkpoints(request: DeleteCheckpoints) -> None:
+    """Deletes what a run keeps only to go on from."""
+    await workflow.execute_activity(
+        ActivityName.DELETE_CHECKPOINTS,
+        request,
+        start_to_close_timeout=timedelta(hours=1),
         heartbeat_timeout=HEARTBEAT,
         retry_policy=FOR_EVER,
     )
