@@ -15,7 +15,7 @@ from perdure_api.conditions import ConditionType, Reason
 from perdure_api.events import EventKind, EventNote
 from perdure_api.workflow import JobRef
 from perdure_control.cluster import Cluster, Invalid
-from perdure_control.statuses import EventSource, Written, apply_status, read_status, record_event
+from perdure_control.statuses import EventSource, Written, apply_status, namespace_ends, read_status, record_event
 from perdure_workers.activities.publishing import PublishingActivities
 from perdure_workers.messages import Collected, PublishStatus
 from perdure_workers.story import Story
@@ -206,3 +206,18 @@ async def test_a_status_that_the_api_server_refuses_still_says_how_the_job_ended
     shown = await read_status(cluster, job)
     assert shown is not None
     assert (shown.phase, shown.message, shown.attempts) == ("Failed", "it did not work", [])
+
+
+async def test_whether_a_namespace_is_being_deleted_is_asked_without_a_trace(
+    cluster: Cluster, api_server: ApiServer
+) -> None:
+    api_server.kubectl("create", "namespace", "short")
+    job = JobRef(namespace="short", name="job", uid="u", generation=1)
+    source = EventSource("tests", "here")
+
+    before = await namespace_ends(cluster, job, source)
+    api_server.kubectl("delete", "namespace", "short", "--wait=false")
+    after = await namespace_ends(cluster, job, source)
+
+    assert (before, after) == (False, True)
+    assert json.loads(api_server.kubectl("get", "events", "-n", "short", "-o", "json"))["items"] == []
