@@ -82,6 +82,8 @@ class World:
     purges: list[ApplicationError | None] = field(default_factory=lambda: [None])
     monitor_for_ever: bool = False
     """Until clean-up has ended the attempt."""
+    lasting: set[int] = field(default_factory=set)
+    """Attempts of which the same is true."""
     commands_arrive: bool = True
     about: Input | None = None
     """The input that a check refuses."""
@@ -126,7 +128,8 @@ class World:
         async def monitor(request: Monitor) -> AttemptEnd:
             self.monitored.append(request.attempt)
             self.fenced.append(request.fenced)
-            while self.monitor_for_ever and request.attempt not in self._ended:
+            lasts = request.attempt in self.lasting
+            while (lasts or self.monitor_for_ever) and request.attempt not in self._ended:
                 activity.heartbeat()
                 await asyncio.sleep(0.05)
             return AttemptEnd(outcome=_next(self.endings), from_step=0, to_step=10)

@@ -56,6 +56,7 @@ def scenarios() -> dict[str, Scenario]:
     """Every kind of way that a job can go."""
     quick = {"retry": QUICK}
     no_pod = Outcome(reason=Reason.NO_CAPACITY, message="0/2 nodes", pod_remains=True)
+    one_place = no_pod.model_copy(update={"placed_nodes": 1})
     return {
         "own-command": Scenario(OWN, World()),
         "built-in": Scenario(BUILT_IN, World()),
@@ -69,6 +70,10 @@ def scenarios() -> dict[str, Scenario]:
         "fell-back": Scenario(
             OWN.model_copy(update={"resources": ResourcesSpec(alternatives=[AlternativeSpec(cpu="1")])}),
             World(endings=[no_pod, COMPLETED]),
+        ),
+        "regrown": Scenario(
+            BUILT_IN.model_copy(update={"resources": ResourcesSpec(nodes=2, min_nodes=1, regrow=True)}),
+            World(endings=[one_place, DISRUPTED, COMPLETED], lasting={2}, room=True),
         ),
         "suspended": Scenario(BUILT_IN, World(monitor_for_ever=True, endings=[DISRUPTED, COMPLETED]), _suspend),
         "cancelled": Scenario(OWN, World(monitor_for_ever=True), _cancel, is_cancelled=True),

@@ -259,6 +259,7 @@ async def test_a_job_with_fewer_nodes_goes_on_with_all_as_soon_as_there_is_room(
         words=TerminationMessage(checkpoint=CheckpointRef(uri="s3://b/c", step=7)),
     )
     world.room = True
+    world.lasting = {2}
 
     status = await (await start(shrunk(world, saved, COMPLETED))).result()
 
