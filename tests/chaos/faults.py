@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from perdure_data.stores import Stores
 from perdure_devcluster.cluster import Cluster
 from tests.chaos.plan import FaultPlan, choose
 from tests.chaos.witness import TrainerProcess, trainer_processes
-from tests.cluster.conftest import Kubectl
-from tests.cluster.test_resilience import devcluster, kill_pods
+from tests.cluster.conftest import Kubectl, kill_pods
+from tests.cluster.stores import BAD_STORES, bad_store
+from tests.cluster.test_resilience import devcluster
 
 Document = dict[str, Any]
 NODES: Final = ("n1", "n2")
@@ -232,69 +232,12 @@ def pause_etcd(scene: Scene, _: random.Random) -> Iterator[str]:
     os.kill(identity.pid, signal.SIGCONT)
 
 
-BAD_STORES: Final = {
-    "answers 503": 'self.send_response(503); self.send_header("Content-Length", "0"); self.end_headers()',
-    "is slow, then cuts": "time.sleep(10); self.close_connection = True",
-    "cuts connections": "self.close_connection = True",
-}
-BAD_STORE: Final = """
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-class Bad(BaseHTTPRequestHandler):
-    def answer(self):
-        ANSWER
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
-ThreadingHTTPServer(("", 8333), Bad).serve_forever()
-"""
-
-
 @contextmanager
-def bad_store(scene: Scene, draw: random.Random) -> Iterator[str]:
+def failing_store(scene: Scene, draw: random.Random) -> Iterator[str]:
     """The object store's Service leads to one that does not work."""
     how = draw.choice(sorted(BAD_STORES))
-    service = json.loads(scene.system.run("get", "service", "perdure-seaweedfs", "-o", "json").stdout)
-    selector = service["spec"]["selector"]
-    scene.system.run("create", "-f", "-", document=_bad_store_pod(scene.image, BAD_STORES[how]))
-    try:
-        scene.system.run("wait", "--for=condition=Ready", "pod/bad-store", "--timeout=30s")
-        _lead(scene.system, {"bad-store": "true"})
-        # Whoever is connected to the store stays so: a new store makes everybody connect anew.
-        kill_pods(scene.system, "object-store")
+    with bad_store(scene.system, scene.image, how):
         yield how
-    finally:
-        _lead(scene.system, selector)
-        scene.system.run("delete", "pod", "bad-store", "--force", "--grace-period=0")
-
-
-def _lead(system: Kubectl, labels: Mapping[str, str]) -> None:
-    replace = [{"op": "replace", "path": "/spec/selector", "value": labels}]
-    subprocess.run(
-        system.command("patch", "service", "perdure-seaweedfs", "--type=json", "-p", json.dumps(replace)),
-        check=True, capture_output=True,
-    )  # fmt: skip
-
-
-def _bad_store_pod(image: str, answer: str) -> Document:
-    security = {
-        "runAsNonRoot": True,
-        "runAsUser": 65532,
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    container = {
-        "name": "bad-store",
-        "image": image,
-        "command": ["python3", "-c", BAD_STORE.replace("ANSWER", answer)],
-        "readinessProbe": {"tcpSocket": {"port": 8333}, "periodSeconds": 1},
-        "securityContext": security,
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "bad-store", "labels": {"bad-store": "true"}},
-        "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
-    }
 
 
 @contextmanager
@@ -325,7 +268,7 @@ LASTING: Final[Mapping[str, tuple[Fault, FaultPlan]]] = {
     "Temporal away": (temporal_away, FaultPlan(2, (20, 60))),
     "API server restarted": (restart_api_server, FaultPlan(3, (0, 5))),
     "etcd paused": (pause_etcd, FaultPlan(3, (2, 15))),
-    "store does not work": (bad_store, FaultPlan(4, (5, 40))),
+    "store does not work": (failing_store, FaultPlan(5, (5, 40))),
     "workers replaced": (roll_workers, FaultPlan(3, (0, 1))),
 }
 """Those that last: one at a time."""

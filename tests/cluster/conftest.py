@@ -122,6 +122,11 @@ class Jobs:
         return self.kubectl.items("pods", "-l", f"perdure.dev/trainingjob-uid={self.get(name)['metadata']['uid']}")
 
 
+def kill_pods(system: Kubectl, component: str) -> None:
+    """Deletes all pods of a component of Perdure, without giving them time."""
+    system("delete", "pod", "-l", f"app.kubernetes.io/component={component}", "--force", "--grace-period=0")
+
+
 def training_job(name: str, spec: Document) -> Document:
     return {"apiVersion": "perdure.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": name}, "spec": spec}
 

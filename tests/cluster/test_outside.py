@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.cluster.conftest import Document, Jobs, Kubectl, condition, phase, wait_until
-from tests.cluster.test_resilience import PodLog, kill_pods, watching_pods
+from tests.cluster.conftest import Document, Jobs, Kubectl, condition, kill_pods, phase, wait_until
+from tests.cluster.test_resilience import PodLog, watching_pods
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 

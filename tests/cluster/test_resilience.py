@@ -15,7 +15,8 @@ import pytest
 
 from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
-from tests.cluster.conftest import ROOT, Document, Jobs, Kubectl, condition, phase, step, wait_until
+from tests.cluster.conftest import ROOT, Document, Jobs, Kubectl, condition, kill_pods, phase, step, wait_until
+from tests.cluster.stores import bad_store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -74,10 +75,6 @@ def watching_pods(kubectl: Kubectl) -> Iterator[PodLog]:
 
 def devcluster(*arguments: str) -> None:
     subprocess.run([ROOT / "devcluster" / "devcluster", *arguments], check=True, capture_output=True)
-
-
-def kill_pods(system: Kubectl, component: str) -> None:
-    system("delete", "pod", "-l", f"app.kubernetes.io/component={component}", "--force", "--grace-period=0")
 
 
 def restart_api_server() -> None:
@@ -227,18 +224,6 @@ def test_a_namespace_that_is_deleted_mid_run_is_gone_soon(jobs: Jobs, system: Ku
     kubectl("delete", "namespace", kubectl.namespace, "--timeout=60s")
 
 
-ANSWERS_503 = """
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-class Unwilling(BaseHTTPRequestHandler):
-    def answer(self):
-        self.send_response(503)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
-ThreadingHTTPServer(("", 8333), Unwilling).serve_forever()
-"""
-
-
 @contextmanager
 def store_gone(system: Kubectl) -> Iterator[None]:
     system("scale", "statefulset/perdure-seaweedfs", "--replicas=0")
@@ -251,47 +236,6 @@ def store_gone(system: Kubectl) -> Iterator[None]:
         yield
     finally:
         system("scale", "statefulset/perdure-seaweedfs", "--replicas=1")
-
-
-@contextmanager
-def store_answers_503(system: Kubectl, image: str) -> Iterator[None]:
-    """The store's Service leads to a pod that answers 503 to everything."""
-    selector = system.json("get", "service", "perdure-seaweedfs")["spec"]["selector"]
-    container = {
-        "name": "unwilling",
-        "image": image,
-        "command": ["python3", "-c", ANSWERS_503],
-        "ports": [{"name": "s3", "containerPort": 8333}],
-        "readinessProbe": {"tcpSocket": {"port": 8333}, "periodSeconds": 1},
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-    }
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "unwilling", "labels": {"unwilling": "true"}},
-        "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
-    }
-
-    def lead_to(labels: dict[str, str]) -> None:
-        replace = [{"op": "replace", "path": "/spec/selector", "value": labels}]
-        system("patch", "service", "perdure-seaweedfs", "--type=json", "-p", json.dumps(replace))
-
-    system("create", "-f", "-", document=pod)
-    try:
-        system("wait", "--for=condition=Ready", "pod/unwilling", "--timeout=60s")
-        lead_to({"unwilling": "true"})
-        # Whoever is connected to the store stays so: a new store makes everybody connect anew.
-        kill_pods(system, "object-store")
-        yield
-    finally:
-        lead_to(selector)
-        system("delete", "pod", "unwilling", "--force", "--grace-period=0")
 
 
 @pytest.mark.alone
@@ -313,7 +257,7 @@ def test_a_store_that_answers_503_for_a_minute_costs_neither_a_new_job_nor_one_t
     jobs.create("trains", long_training(tiny_inputs))
     jobs.until("trains", lambda job: step(job) > 0)
 
-    with store_answers_503(system, jobs.base_image):
+    with bad_store(system, jobs.base_image, "answers 503"):
         begin = time.monotonic()
         jobs.create("new", tiny_inputs)
         told = jobs.until(
