@@ -125,6 +125,8 @@ class Reason(StrEnum):
     """The pod was preempted, evicted, deleted, or its node lost it. Does not count against retry.maxAttempts."""
     OUT_OF_MEMORY = "OutOfMemory"
     """The container needed more memory than it may use, or than the GPU has."""
+    OUT_OF_DISK = "OutOfDisk"
+    """The pod wrote more to its node's disk than it may."""
     PEER_LOST = "PeerLost"
     """One of several nodes hung, or the others could no longer reach it, and nothing in the cluster says why."""
     HUNG = "Hung"

@@ -328,9 +328,10 @@ class AlternativeSpec(ApiModel):
     model_config = {
         "json_schema_extra": cel.rules(
             cel.rule(
-                "has(self.gpusPerNode) || has(self.cpu) || has(self.memory) || has(self.nodeSelector) || "
-                "has(self.tolerations)",
-                "an alternative must differ in something: gpusPerNode, cpu, memory, nodeSelector or tolerations",
+                "has(self.gpusPerNode) || has(self.cpu) || has(self.memory) || has(self.ephemeralStorage) || "
+                "has(self.nodeSelector) || has(self.tolerations)",
+                "an alternative must differ in something: gpusPerNode, cpu, memory, ephemeralStorage, nodeSelector or "
+                "tolerations",
             )
         )
     }
@@ -338,6 +339,7 @@ class AlternativeSpec(ApiModel):
     gpus_per_node: int | None = Field(default=None, ge=0, le=64, description="GPUs of the pod instead.")
     cpu: Quantity | None = Field(default=None, description="CPU request and limit of the pod instead.")
     memory: Quantity | None = Field(default=None, description="Memory request and limit of the pod instead.")
+    ephemeral_storage: Quantity | None = Field(default=None, description="Disk request and limit of the pod instead.")
     node_selector: NodeSelector | None = Field(default=None, description="Labels that a node must have instead.")
     tolerations: Annotated[list[Toleration], Field(max_length=32)] | None = Field(
         default=None, description="Taints that the pod tolerates instead."
@@ -388,6 +390,12 @@ class ResourcesSpec(ApiModel):
     gpus_per_node: int = Field(default=0, ge=0, le=64, description="GPUs of the pod (nvidia.com/gpu).")
     cpu: Quantity | None = Field(default=None, description='CPU request and limit of the pod, such as "4" or "500m".')
     memory: Quantity | None = Field(default=None, description='Memory request and limit of the pod, such as "16Gi".')
+    ephemeral_storage: Quantity | None = Field(
+        default=None,
+        description='Disk request and limit of the pod, such as "50Gi": for its scratch folder, its log, and whatever '
+        "else it writes on its node. A pod that writes more is ended by its node (OutOfDisk); one that has asked for "
+        "what it needs is not ended when others fill the disk.",
+    )
     node_selector: NodeSelector = Field(default={}, description="Labels that a node must have.")
     tolerations: Annotated[list[Toleration], Field(max_length=32)] = Field(
         default=[], description="Taints that the pod tolerates."

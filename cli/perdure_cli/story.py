@@ -30,6 +30,7 @@ ADVICE: Final[Mapping[str, str]] = {
     Reason.TEMPORAL_UNAVAILABLE: "Nothing, unless Temporal stays away: it starts by itself.",
     Reason.QUEUED: "Nothing: it starts by itself. A higher spec.priority lets it go sooner, unless Kueue decides.",
     Reason.OUT_OF_MEMORY: "Give it more memory (spec.resources), or a smaller batchSize or sequenceLength.",
+    Reason.OUT_OF_DISK: "Give it more disk (spec.resources.ephemeralStorage), or have it write less below /scratch.",
     Reason.PEER_LOST: "Look at the log and the node of the rank that the message names; it is tried again.",
     Reason.HUNG: "Look at where its threads were, as the message says; raise deadlines.progressSeconds if it was slow.",
     Reason.NO_CAPACITY: "Ask for less, name resources.alternatives or minNodes, or add nodes that have what it needs.",
@@ -136,6 +137,7 @@ def _asked_of_nodes(resources: dict[str, Any]) -> Iterator[str]:
         phrases.counted(gpus, "GPU") if gpus else None,
         f"{resources['cpu']} CPU" if resources.get("cpu") else None,
         f"{resources['memory']} memory" if resources.get("memory") else None,
+        f"{resources['ephemeralStorage']} of disk" if resources.get("ephemeralStorage") else None,
     ]
     each = ", ".join(need for need in needs if need)
     if nodes > 1:

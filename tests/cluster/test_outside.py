@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 
 FIRST_WAITS_TO_BE_STOPPED = 'test "$PERDURE_ATTEMPT" != 1 || { trap "exit 143" TERM; sleep 600 & wait; }'
 """A trainer whose first attempt ends only when it is told to, and whose next one is done at once."""
+QUICK = {"initialIntervalSeconds": 0}
 
 
 def patched(spec: str) -> Callable[[Jobs, str], object]:
@@ -66,6 +67,19 @@ def test_an_attempt_that_is_interfered_with_is_lost_does_not_count_and_the_next_
     counters = job["status"]["attemptCounters"]
     assert (counters["started"], counters.get("failed", 0), counters["disrupted"]) == (2, 0, 1)
     assert disturbed.most_at_once[name] == 1
+
+
+def test_a_pod_that_writes_more_than_it_may_ends_as_out_of_disk(jobs: Jobs) -> None:
+    fill = 'test "$PERDURE_ATTEMPT" != 1 || { head -c 30000000 /dev/zero > /scratch/fill; exec sleep 600; }'
+    jobs.create("fills", jobs.own("sh", "-c", fill, resources={"ephemeralStorage": "10Mi"}, retry=QUICK))
+
+    job = jobs.finished("fills", seconds=180)
+
+    assert phase(job) == "Succeeded", job["status"]
+    first, second = job["status"]["attempts"]
+    assert (first["reason"], second["reason"]) == ("OutOfDisk", "Completed")
+    assert "raise spec.resources.ephemeralStorage" in first["message"]
+    assert job["status"]["attemptCounters"]["failed"] == 1
 
 
 def test_a_job_restored_from_a_backup_runs_as_a_job_of_its_own(jobs: Jobs) -> None:

@@ -120,6 +120,15 @@ def test_what_can_be_fenced_is_replaced_as_soon_as_its_node_is_given_up(
     assert pod_of({**spec, **resources}).get("tolerations") == expected
 
 
+def test_each_pod_asks_for_what_it_needs_and_gets_no_more() -> None:
+    asked = {"cpu": 2, "memory": "16Gi", "ephemeralStorage": "50Gi", "gpusPerNode": 1}
+    amounts = {"cpu": "2", "memory": "16Gi", "ephemeral-storage": "50Gi", "nvidia.com/gpu": "1"}
+
+    resources = pod_of({**OWN, "resources": asked})["containers"][0]["resources"]
+
+    assert resources == {"requests": amounts, "limits": amounts}
+
+
 def test_what_holds_places_asks_for_what_an_attempt_asks_for_and_does_nothing() -> None:
     resources = {"nodes": 3, "minNodes": 1, "gpusPerNode": 8, "nodeSelector": {"gpu": "h100"}}
     spec = TrainingJobSpec.from_wire({**BUILT_IN, "resources": resources}).completed()

@@ -268,7 +268,7 @@ def _told(spec: TrainingJobSpec) -> Document:
     for name in ("suspend", "priority", "deletionPolicy"):
         told.pop(name)
     resources = told.get("resources", {})
-    for name in ("minNodes", "regrow", "alternatives", *(["nodes"] if spec.nodes == 1 else [])):
+    for name in ("minNodes", "regrow", "alternatives", "ephemeralStorage", *(["nodes"] if spec.nodes == 1 else [])):
         resources.pop(name, None)
     return told
 
@@ -303,6 +303,8 @@ def _resources(resources: ResourcesSpec) -> Document:
         amounts["cpu"] = str(resources.cpu)
     if resources.memory is not None:
         amounts["memory"] = str(resources.memory)
+    if resources.ephemeral_storage is not None:
+        amounts["ephemeral-storage"] = str(resources.ephemeral_storage)
     if resources.gpus_per_node:
         amounts[GPU_RESOURCE] = str(resources.gpus_per_node)
     return {"requests": amounts, "limits": amounts} if amounts else {}

@@ -170,6 +170,22 @@ def test_a_pod_that_its_node_ended_is_disrupted_not_failed(cause: str) -> None:
     assert "low on something" in outcome.message
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("Pod ephemeral local storage usage exceeds the total limit of containers 50Gi. ", Reason.OUT_OF_DISK),
+        ('Container trainer exceeded its local ephemeral storage limit "50Gi". ', Reason.OUT_OF_DISK),
+        ('Usage of EmptyDir volume "scratch" exceeds the limit "50Gi". ', Reason.OUT_OF_DISK),
+        ("The node was low on resource: ephemeral-storage. Container trainer was using 3Gi. ", Reason.DISRUPTED),
+    ],
+)
+def test_a_pod_that_wrote_more_than_it_may_is_told_from_one_whose_node_was_full(said: str, reason: Reason) -> None:
+    outcome = classify(pod("sigkill", phase="Failed", reason="Evicted", message=said))
+
+    assert outcome.reason is reason
+    assert said.strip().rstrip(".") in outcome.message
+
+
 def test_a_reason_that_is_not_the_nodes_is_no_excuse() -> None:
     assert classify(pod("exit-1", reason="DeadlineExceeded", message="m")).reason is Reason.FAILED
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
@@ -11,14 +12,17 @@ from perdure_api.exit_codes import PERMANENT, ExitCode
 from perdure_api.model import TolerantModel
 from perdure_api.pod import TerminationMessage
 from perdure_workers.attempts.stacks import whereabouts
-from perdure_workers.watching.facts import PodFacts, Termination
+from perdure_workers.watching.facts import Cause, PodFacts, Termination
 
+_EVICTED: Final = "Evicted"
 DISRUPTIONS: Final = frozenset(
-    {"Evicted", "NodeLost", "Preempting", "Shutdown", "Terminated", "NodeShutdown", "UnexpectedAdmissionError"}
+    {_EVICTED, "NodeLost", "Preempting", "Shutdown", "Terminated", "NodeShutdown", "UnexpectedAdmissionError"}
 )
 """Reasons that the kubelet gives a pod when the node, not the program, is why it ended."""
 _REFUSED_BY_KUBELET: Final = ("OutOf", "NodeAffinity", "NodePorts", "PodOSNotSupported")
 """Reasons of a pod that a node would not take, or not keep when its kubelet restarted: another node may."""
+_OWN_LIMIT: Final = re.compile(r"\bexceed(?:s|ed)\b.*\blimit\b")
+"""What a kubelet says of a pod that it evicts because of what the pod itself wrote: of its disk, or of an emptyDir."""
 _NEVER_RAN: Final = frozenset({"StartError", "ContainerCannotRun"})
 """What runtimes (containerd, cri-dockerd) say of a container that they could not start."""
 _NAMED: Final[Mapping[int, Reason]] = {
@@ -134,7 +138,7 @@ def _weight(pod: PodFacts, outcome: Outcome) -> int:
             return 2
         case Reason.FAILED:
             return 3  # perhaps only because it lost another, if it is no trainer of ours
-        case Reason.OUT_OF_MEMORY:
+        case Reason.OUT_OF_MEMORY | Reason.OUT_OF_DISK:
             return 6
         case _:
             return 5
@@ -151,14 +155,9 @@ def _reason(
     if end and end.exit_code == ExitCode.OK and pod.phase != "Failed":
         # A child killed for memory leaves OOMKilled on a container that ends with 0 all the same: its word counts.
         return Reason.COMPLETED, words.message or "training completed"
-    if pod.silent:
-        return Reason.DISRUPTED, f"node {pod.node} does not answer; what pod {pod.name} does there counts no more"
-    if pod.disruption:
-        return Reason.DISRUPTED, _sentence(f"pod {pod.name} was taken away", pod.disruption.message)
-    if pod.cause and (
-        end is None or pod.cause.reason.startswith(_REFUSED_BY_KUBELET) or pod.cause.reason in DISRUPTIONS
-    ):
-        return Reason.DISRUPTED, _sentence(f"node {pod.node} ended pod {pod.name}", pod.cause.message)
+    by_cluster = _by_cluster(pod, end)
+    if by_cluster:
+        return by_cluster
     if end is None:
         return Reason.DISRUPTED, f"pod {pod.name} went away before it told how it ended (node {pod.node or 'none yet'})"
     if end.reason == "OOMKilled":
@@ -172,6 +171,21 @@ def _reason(
     if pod.deleting and end.exit_code in {_KILLED, _TERMINATED}:
         return Reason.DISRUPTED, f"pod {pod.name} was deleted while it ran"
     return _by_exit_code(end, words, permanent)
+
+
+def _by_cluster(pod: PodFacts, end: Termination | None) -> tuple[Reason, str] | None:
+    """What the cluster did to a pod; None: nothing that anybody tells of."""
+    if pod.silent:
+        return Reason.DISRUPTED, f"node {pod.node} does not answer; what pod {pod.name} does there counts no more"
+    if pod.disruption:
+        return Reason.DISRUPTED, _sentence(f"pod {pod.name} was taken away", pod.disruption.message)
+    if pod.cause and pod.cause.reason == _EVICTED and _OWN_LIMIT.search(pod.cause.message):
+        return Reason.OUT_OF_DISK, _disk_sentence(pod, pod.cause)
+    if pod.cause and (
+        end is None or pod.cause.reason.startswith(_REFUSED_BY_KUBELET) or pod.cause.reason in DISRUPTIONS
+    ):
+        return Reason.DISRUPTED, _sentence(f"node {pod.node} ended pod {pod.name}", pod.cause.message)
+    return None
 
 
 def _by_exit_code(end: Termination, words: TerminationMessage, permanent: Collection[int]) -> tuple[Reason, str]:
@@ -210,6 +224,11 @@ def _memory_sentence(pod: PodFacts) -> str:
         f"pod {pod.name} used more memory than it may; raise spec.resources.memory, or lower training.batchSize or "
         "sequenceLength"
     )
+
+
+def _disk_sentence(pod: PodFacts, cause: Cause) -> str:
+    said = cause.message.strip().rstrip(".")
+    return f"pod {pod.name} wrote more to its node's disk than it may ({said}); raise spec.resources.ephemeralStorage"
 
 
 def _sentence(what: str, detail: str) -> str:

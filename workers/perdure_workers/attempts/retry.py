@@ -19,7 +19,7 @@ _LONGEST_DISRUPTION_PAUSE_SECONDS: Final = 60.0
 
 _DISRUPTED: Final = frozenset({Reason.DISRUPTED, Reason.JOB_DELETED, Reason.FENCED})
 _AS_ASKED: Final = frozenset({Reason.SUSPENDED, Reason.REGROWN})
-_COUNTED: Final = frozenset({Reason.FAILED, Reason.OUT_OF_MEMORY, Reason.PEER_LOST, Reason.HUNG})
+_COUNTED: Final = frozenset({Reason.FAILED, Reason.OUT_OF_MEMORY, Reason.OUT_OF_DISK, Reason.PEER_LOST, Reason.HUNG})
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def job_facts(document: Document) -> JobFacts | None:
         command=_command(metadata.get("annotations") or {}),
         kueue_queue=(metadata.get("labels") or {}).get(names.LABEL_KUEUE_QUEUE, ""),
         suspended=(document.get("spec") or {}).get("suspend") is True,
-        started_at=_unix(status.get("startTime")),
+        started_at=_unix_seconds(status.get("startTime")),
     )
 
 
@@ -170,10 +170,6 @@ def _command(annotations: Document) -> AttemptCommand | None:
         return AttemptCommand.model_validate_json(annotations[names.ANNOTATION_COMMAND])
     except (KeyError, ValidationError):
         return None
-
-
-def _unix(time: str | None) -> float | None:
-    return datetime.fromisoformat(time).timestamp() if time else None
 
 
 def _rank(annotations: Document) -> int:
