@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
@@ -11,12 +12,17 @@ from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
 from perdure_devcluster.paths import paths_from_environment
 from tests.cluster.conftest import Document, Jobs, Kubectl, condition, phase, wait_until
+from tests.cluster.test_outside import FIRST_WAITS_TO_BE_STOPPED
 from tests.cluster.test_resilience import devcluster, long_training, watching_pods
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(600)]
 
 LOST = "n3"
 """Nothing of the installation is on it."""
+GPUS = 3
+"""Of the four that it offers."""
+
+Happens = Callable[[Jobs, Kubectl], AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +102,54 @@ def test_a_trainer_whose_kubelet_died_trains_on_and_stops_when_it_finds_that_ano
     assert "/attempts/2/" in job["status"]["result"]["adapterUri"]
     first_attempt = parse_uri(job["status"]["result"]["adapterUri"]).parent.parent.child("1")
     assert not [info.uri for info in stores.list_objects(first_attempt.child("adapter"))]
+
+
+@contextmanager
+def tainted(jobs: Jobs, system: Kubectl) -> Iterator[None]:
+    system("taint", "node", LOST, "broken=true:NoExecute")
+    yield
+    system("taint", "node", LOST, "broken:NoExecute-")
+
+
+@contextmanager
+def preempted(jobs: Jobs, system: Kubectl) -> Iterator[None]:
+    """Somebody of more importance wants the GPUs of that node."""
+    name = jobs.kubectl.namespace
+    system("create", "priorityclass", name, "--value=1000")
+    gpus = {"nvidia.com/gpu": GPUS}
+    container = {"name": "urgent", "image": jobs.base_image, "command": ["sleep", "600"], "resources": {"limits": gpus}}
+    spec = {"containers": [container], "priorityClassName": name, "nodeSelector": {"kubernetes.io/hostname": LOST}}
+    metadata = {"name": "urgent"}
+    jobs.kubectl("create", "-f", "-", document={"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    yield
+    jobs.kubectl("delete", "pod", "urgent", "--force", "--grace-period=0")
+    system("delete", "priorityclass", name)
+
+
+@pytest.mark.usefixtures("others_closed")
+@pytest.mark.parametrize(
+    ("happens", "said"),
+    [
+        pytest.param(tainted, "deleting due to NoExecute taint", id="tainted"),
+        pytest.param(preempted, "preempting", id="preempted"),
+    ],
+)
+def test_what_is_taken_away_for_others_goes_on_elsewhere_and_says_why(
+    jobs: Jobs, system: Kubectl, happens: Happens, said: str, request: pytest.FixtureRequest
+) -> None:
+    name = request.node.callspec.id
+    waits = jobs.own("sh", "-c", FIRST_WAITS_TO_BE_STOPPED, resources={"gpusPerNode": GPUS}, retry={"maxAttempts": 1})
+    begun(jobs, system, name, waits)
+
+    with happens(jobs, system):
+        job = jobs.finished(name, seconds=180)
+
+    assert phase(job) == "Succeeded", job["status"]
+    first, second = job["status"]["attempts"]
+    assert (first["reason"], second["reason"]) == ("Disrupted", "Completed")
+    assert said in first["message"]
+    assert second["node"] != LOST
+    assert job["status"]["attemptCounters"].get("failed", 0) == 0
 
 
 @pytest.mark.usefixtures("others_closed")
