@@ -39,7 +39,14 @@ def others_closed(system: Kubectl, third_node: None) -> Iterator[None]:
     yield
     system("uncordon", "n1", "n2")
     devcluster("up")
-    system("wait", "--for=condition=Ready", f"node/{LOST}", "--timeout=60s")
+    wait_until(lambda: is_open(system), 60, lambda: f"{LOST} is not back")
+
+
+def is_open(system: Kubectl) -> bool:
+    """Whether the node is ready, and nothing keeps pods off it any more."""
+    node = system.json("get", "node", LOST)
+    ready = {each["type"]: each["status"] for each in node["status"]["conditions"]}["Ready"]
+    return ready == "True" and not node["spec"].get("taints")
 
 
 def saved(job: Document) -> int:

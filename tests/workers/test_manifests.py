@@ -98,21 +98,21 @@ def test_half_a_receiver_is_none(missing: str) -> None:
 
 
 UNREACHABLE = "node.kubernetes.io/unreachable"
-AT_ONCE = {"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}
+SOON = {"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 6}
 
 
 @pytest.mark.parametrize(
     ("spec", "given", "expected"),
     [
-        (BUILT_IN, [], [AT_ONCE]),
-        (BUILT_IN, [{"key": "gpu", "operator": "Exists"}], [{"key": "gpu", "operator": "Exists"}, AT_ONCE]),
+        (BUILT_IN, [], [SOON]),
+        (BUILT_IN, [{"key": "gpu", "operator": "Exists"}], [{"key": "gpu", "operator": "Exists"}, SOON]),
         (BUILT_IN, [{"operator": "Exists"}], [{"operator": "Exists"}]),
-        (BUILT_IN, [{**AT_ONCE, "tolerationSeconds": 60}], [{**AT_ONCE, "tolerationSeconds": 60}]),
+        (BUILT_IN, [{**SOON, "tolerationSeconds": 60}], [{**SOON, "tolerationSeconds": 60}]),
         (OWN, [], None),
     ],
     ids=["by itself", "beside others", "whoever tolerates all", "whoever says so", "a trainer of one's own"],
 )
-def test_what_can_be_fenced_is_replaced_as_soon_as_its_node_is_given_up(
+def test_what_can_be_fenced_is_replaced_soon_after_its_node_is_given_up(
     spec: dict[str, Any], given: list[dict[str, Any]], expected: list[dict[str, Any]] | None
 ) -> None:
     resources = {"resources": {"tolerations": given}} if given else {}

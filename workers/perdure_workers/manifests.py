@@ -23,6 +23,9 @@ _SCRATCH_VOLUME: Final = "scratch"
 _PROGRESS_VOLUME: Final = "perdure"
 _OF_A_RESERVATION: Final = frozenset({"name", "image", "imagePullPolicy", "resources", "securityContext"})
 _UNREACHABLE: Final = "node.kubernetes.io/unreachable"
+_UNREACHABLE_SECONDS: Final = 6
+"""Of a node that is back, the node controller takes away the taint that keeps new pods off at once, and the one that
+ends pods when it next looks, every five seconds: what begins there in between must not be ended."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,9 @@ def _impatience(spec: TrainingJobSpec) -> list[Document]:
     given = (spec.resources or ResourcesSpec()).tolerations
     if not spec.built_in or any(toleration.key in {None, _UNREACHABLE} for toleration in given):
         return []
-    return [{"key": _UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}]
+    return [
+        {"key": _UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _UNREACHABLE_SECONDS}
+    ]
 
 
 def _container(job: JobRef, spec: TrainingJobSpec, attempt: int, defaults: PodDefaults) -> Document:
