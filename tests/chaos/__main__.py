@@ -31,7 +31,7 @@ from tests.chaos.faults import LASTING, QUICK, Faults, Scene
 from tests.chaos.kinds import KINDS, Document, Inputs
 from tests.chaos.plan import Asked, FaultPlan, Planned, plan_faults, plan_jobs
 from tests.chaos.verdict import Deserved, Evidence, Verdict, judge
-from tests.chaos.witness import Attempt, Objects, Processes, TrainerProcess, scanning, trainer_processes, watching
+from tests.chaos.witness import Attempt, Objects, Processes, TrainerProcess, scanning, trainer_processes
 from tests.cluster.conftest import (
     SYSTEM,
     Kubectl,
@@ -44,6 +44,7 @@ from tests.cluster.conftest import (
     wait_until,
 )
 from tests.cluster.test_resilience import devcluster
+from tests.cluster.watches import watching
 
 ADAPTER_LIMIT_BYTES: Final = 2**24
 PATIENCE_SECONDS: Final = 600.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import threading
 import time
 from collections import defaultdict
@@ -14,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.chaos.verdict import Overlap, Sight, sight_of
-from tests.cluster.conftest import Kubectl
 
 Document = dict[str, Any]
 PROC: Final = Path("/proc")
@@ -68,45 +65,6 @@ class Objects:
     @property
     def unfinished(self) -> list[str]:
         return [name for name, sights in list(self.sights.items()) if not sights[-1].terminal]
-
-
-@contextmanager
-def watching(kubectl: Kubectl, what: str, take: Callable[[Document], None]) -> Iterator[None]:
-    """Every event of a kind in a namespace while the context lasts; a watch that breaks is begun again."""
-    stop = threading.Event()
-    running: list[subprocess.Popen[bytes]] = []
-
-    def follow() -> None:
-        while not stop.is_set():
-            command = kubectl.command("get", what, "--watch", "--output-watch-events", "-o", "json")
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-                running[:] = [process]
-                _read(process, take)
-            stop.wait(1)
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for process in running:
-            process.kill()
-        thread.join(10)
-
-
-def _read(process: subprocess.Popen[bytes], take: Callable[[Document], None]) -> None:
-    decoder, text = json.JSONDecoder(), ""
-    for line in process.stdout or []:
-        text += line.decode()
-        if not line.startswith(b"}"):
-            continue  # an event ends with a brace at the margin
-        try:
-            event, end = decoder.raw_decode(text)
-        except ValueError:
-            continue
-        take(event)
-        text = text[end:].lstrip()
 
 
 def trainer_processes() -> list[TrainerProcess]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
 from tests.cluster.conftest import ROOT, Document, Jobs, Kubectl, condition, kill_pods, phase, step, wait_until
 from tests.cluster.stores import bad_store
+from tests.cluster.watches import watching
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -44,33 +44,8 @@ class PodLog:
 @contextmanager
 def watching_pods(kubectl: Kubectl) -> Iterator[PodLog]:
     log = PodLog()
-    stop = threading.Event()
-
-    def follow() -> None:
-        while not stop.is_set():
-            command = kubectl.command("get", "pods", "--watch", "--output-watch-events", "-o", "json")
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-                running.append(process)
-                decoder, text = json.JSONDecoder(), ""
-                for line in process.stdout or []:
-                    text += line.decode()
-                    try:
-                        event, end = decoder.raw_decode(text)
-                    except ValueError:
-                        continue
-                    log.take(event)
-                    text = text[end:].lstrip()
-
-    running: list[subprocess.Popen[bytes]] = []
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
+    with watching(kubectl, "pods", log.take):
         yield log
-    finally:
-        stop.set()
-        for process in running:
-            process.kill()
-        thread.join(10)
 
 
 def devcluster(*arguments: str) -> None:
