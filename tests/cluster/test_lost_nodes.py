@@ -96,7 +96,7 @@ def test_a_job_goes_on_elsewhere_at_once_when_its_node_is_given_up(
 def test_a_trainer_whose_kubelet_died_trains_on_and_stops_when_it_finds_that_another_has_taken_over(
     jobs: Jobs, system: Kubectl, tiny_inputs: Document, stores: Stores
 ) -> None:
-    pod = begun(jobs, system, "zombie", long_training(tiny_inputs, maxSteps=6000))
+    pod = begun(jobs, system, "zombie", long_training(tiny_inputs, maxSteps=2500))
     jobs.until("zombie", lambda job: saved(job) > 0)
 
     devcluster("kill-component", f"{LOST}/kubelet")

@@ -45,10 +45,13 @@ def with_end(facts: PodFacts, **end: Any) -> PodFacts:
         ("segv", Reason.FAILED, 139, "SIGSEGV"),
         ("deleted-while-running", Reason.DISRUPTED, 137, "was deleted while it ran"),
         ("evicted", Reason.DISRUPTED, 137, "Eviction API: evicting"),
+        ("preempted", Reason.DISRUPTED, 143, "preempting to accommodate a higher priority pod"),
+        ("silent-node", Reason.DISRUPTED, None, "node n3 does not answer"),
+        ("on-a-lost-node", Reason.DISRUPTED, None, "node n3 does not answer"),
     ],
 )
 def test_a_pod_that_ended_is_classified_by_what_the_cluster_shows(
-    name: str, reason: Reason, exit_code: int, says: str
+    name: str, reason: Reason, exit_code: int | None, says: str
 ) -> None:
     outcome = classify(pod(name))
 

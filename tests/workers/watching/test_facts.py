@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from perdure_api import names
 from perdure_api.progress import AttemptCommand, Command
 from perdure_workers.watching.facts import AttemptKey, Cause, JobFacts, PodFacts, Termination, job_facts, pod_facts
 
+PODS = Path(__file__).parents[1] / "fixtures" / "pods"
 LABELS = {names.LABEL_JOB_UID: "u", names.LABEL_ATTEMPT: "3"}
 KEY = AttemptKey("u", 3)
 REFUSED = {"reason": "R", "message": "m"}
@@ -128,6 +131,17 @@ def test_a_node_is_silent_when_only_the_cluster_says_that_its_pod_is_not_ready(
     ]
 
     assert pod(phase="Running", conditions=conditions, containerStatuses=[container({state: {}})]).silent is silent
+
+
+@pytest.mark.parametrize(
+    ("name", "silent", "deleting"),
+    [("running", False, False), ("silent-node", True, False), ("on-a-lost-node", True, True), ("evicted", False, True)],
+)
+def test_the_pods_of_a_real_node_that_was_cut_off_are_silent(name: str, *, silent: bool, deleting: bool) -> None:
+    facts = pod_facts(yaml.safe_load((PODS / f"{name}.yaml").read_text()))
+
+    assert facts is not None
+    assert (facts.silent, facts.deleting, facts.due_at is not None) == (silent, deleting, deleting)
 
 
 @pytest.mark.parametrize("status", ["True", "Unknown"])
