@@ -263,17 +263,13 @@ class Workflows:
             on_return: Called each time that it can be used again.
         """
         retry_seconds = _FIRST_RETRY_SECONDS
-        await self._reachable()
         while True:
-            if self._problem is not None:
+            await self._look(on_return)
+            if self._problem is None and await self._quiet_for(_PROBE_SECONDS):
+                retry_seconds = _FIRST_RETRY_SECONDS
+            else:
                 await asyncio.sleep(retry_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
                 retry_seconds = min(retry_seconds * 2, _PROBE_SECONDS)
-                if await self._reachable():
-                    log.info("temporal_is_back")
-                    on_return()
-            elif await self._quiet_for(_PROBE_SECONDS):
-                retry_seconds = _FIRST_RETRY_SECONDS
-                await self._reachable()
 
     async def _quiet_for(self, seconds: float) -> bool:
         """Whether no call failed for so long; returns with the first that does."""
@@ -284,20 +280,24 @@ class Workflows:
             return True
         return False
 
-    async def _reachable(self) -> bool:
+    async def _look(self, on_return: Callable[[], None]) -> None:
         try:
-            async with self._answers(probe=True):
+            # The SDK's own timeout does not count while it connects again.
+            async with asyncio.timeout(_CALL_TIMEOUT.total_seconds()), self._answers(probe=True):
                 await self._client.workflow_service.describe_namespace(
-                    DescribeNamespaceRequest(namespace=self._client.namespace), timeout=_CALL_TIMEOUT
+                    DescribeNamespaceRequest(namespace=self._client.namespace)
                 )
         except TemporalUnavailable:
-            return False
-        except RPCError as error:
-            self._note(str(error))
-            return False
-        self._problem = None
+            return
+        except (RPCError, TimeoutError) as error:
+            self._note(str(error) or f"no answer within {_CALL_TIMEOUT.total_seconds():.0f} s")
+            return
+        # Also a look that began while all was well may be the first that succeeds after something failed.
+        was_away, self._problem = self._problem is not None, None
         self._failed.clear()
-        return True
+        if was_away:
+            log.info("temporal_is_back")
+            on_return()
 
     async def _describe(self, id_: str) -> WorkflowExecutionDescription | None:
         """What Temporal knows of a workflow; None: nothing."""
