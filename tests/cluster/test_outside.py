@@ -160,9 +160,9 @@ def second_attempt(job: Document) -> bool:
 def forget(system: Kubectl, workflow_id: str) -> None:
     """Temporal loses all that it knows of a workflow."""
 
-    def temporal(verb: str) -> int:
-        command = ["temporal", "workflow", verb, "--address", "127.0.0.1:7233", "--workflow-id", workflow_id]
+    def temporal(verb: str, *flags: str) -> int:
+        command = ["temporal", "workflow", verb, "--address", "127.0.0.1:7233", "--workflow-id", workflow_id, *flags]
         return system.run("exec", "perdure-temporal-0", "--", *command).returncode
 
-    assert temporal("delete") == 0
+    assert temporal("delete", "--yes") == 0
     wait_until(lambda: temporal("describe") != 0, 60, lambda: "it is remembered")

@@ -10,7 +10,7 @@ import pytest
 from perdure_api.pod import ResultDocument
 from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
-from tests.cluster.conftest import Document, Jobs, Kubectl, condition, phase
+from tests.cluster.conftest import Document, Jobs, Kubectl, condition, phase, step
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -85,7 +85,7 @@ def test_a_job_with_one_of_two_nodes_goes_on_with_both_as_soon_as_there_is_room(
         "deadlines": {"startSeconds": 15},
     }
     jobs.create("grows", grows)
-    jobs.until("grows", lambda job: phase(job) == "Running" and len(job["status"]["attempts"]) == 2)
+    jobs.until("grows", lambda job: step(job) > 0 and len(job["status"]["attempts"]) == 2)
     system("uncordon", "n2")
     job = jobs.finished("grows", seconds=300)
 

@@ -20,6 +20,8 @@ MANY = 40
 UNTIL_TOLD = 'trap "exit 143" TERM; sleep 3600 & wait'
 SECOND = timedelta(seconds=1)
 
+OF_KUEUED = "perdure.dev/trainingjob=kueued"
+
 Limited = Callable[[int], None]
 
 
@@ -193,7 +195,7 @@ def test_a_job_in_a_queue_of_kueue_waits_for_kueue_and_for_nothing_else(jobs: Jo
         "Disrupted",
         "Kueue (queue research) suspended its Job, so its pods were taken away",
     )
-    assert [each["metadata"]["name"] for each in jobs.kubectl.items("jobs")] == ["kueued-2"]
+    assert [each["metadata"]["name"] for each in jobs.kubectl.items("jobs", "-l", OF_KUEUED)] == ["kueued-2"]
     assert job["status"]["attemptCounters"].get("failed", 0) == 0
     let_run("kueued-2", run=True)
     jobs.until("kueued", lambda job: phase(job) == "Running")
