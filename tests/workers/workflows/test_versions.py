@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
@@ -16,17 +12,12 @@ from temporalio.api.workflowservice.v1 import (
     SetWorkerDeploymentCurrentVersionRequest,
 )
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.runtime import Runtime
 from temporalio.service import RPCError
-from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
 
 from perdure_api import names
 from perdure_api.spec import RetrySpec
 from perdure_api.workflow import JobRef, PurgeInput
-from perdure_workers.process import VERSIONED_WORKFLOWS, WORKFLOWS, deployment_config, sandbox
-from perdure_workers.settings import WorkerSettings
 from perdure_workers.workflows.purge import PurgeWorkflow
 from tests.workers.workflows.conftest import (
     BUILT_IN,
@@ -38,56 +29,17 @@ from tests.workers.workflows.conftest import (
     World,
     begin,
 )
+from tests.workers.workflows.versioned import server, until, workers
 
 pytestmark = [pytest.mark.temporal, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
 
 FAILING = BUILT_IN.model_copy(update={"retry": RetrySpec(max_attempts=100, initial_interval_seconds=0)})
-QUICKLY = [
-    argument
-    for setting in (
-        'matching.wv.VersionDrainageStatusVisibilityGracePeriod="1s"',
-        'matching.wv.VersionDrainageStatusRefreshInterval="1s"',
-        "limit.historyCount.suggestContinueAsNew=40",
-    )
-    for argument in ("--dynamic-config-value", setting)
-]
-"""Temporal looks every three minutes by itself; and no test makes a history of thousands of events."""
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(runtime: Runtime) -> AsyncIterator[Client]:
-    """Of a server of the test's own: which version is current is the same for all that it knows."""
-    server = str(Path(sys.executable).with_name("temporal"))
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=server,
-        dev_server_extra_args=QUICKLY,
-        data_converter=pydantic_data_converter,
-        runtime=runtime,
-    ) as environment:
-        yield environment.client
-
-
-@asynccontextmanager
-async def workers(client: Client, build: str, world: World) -> AsyncIterator[None]:
-    """The two of a process of this build (none: without versions), in a world."""
-    config = deployment_config(WorkerSettings.from_environment({"PERDURE_WORKER_BUILD": build}))
-    cpu = Worker(
-        client,
-        task_queue=names.TASK_QUEUE_CPU,
-        workflows=VERSIONED_WORKFLOWS if build else WORKFLOWS,
-        activities=world.activities(),
-        workflow_runner=sandbox(),
-        deployment_config=config,
-    )
-    watch = Worker(client, task_queue=names.TASK_QUEUE_WATCH, activities=world.activities(), deployment_config=config)
-    async with cpu, watch:
-        yield
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(30):
-        while not await holds():  # noqa: ASYNC110 - a server is asked
-            await asyncio.sleep(0.05)
+    async with server(runtime) as client:
+        yield client
 
 
 async def make_current(client: Client, build: str) -> None:
