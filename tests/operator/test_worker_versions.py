@@ -8,7 +8,7 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 from temporalio.client import Client
-from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.runtime import Runtime
 from tests.operator.conftest import unused_port
 from tests.workers.workflows.conftest import OWN, Handle, World, begin
 from tests.workers.workflows.versioned import server, until, workers
@@ -18,12 +18,6 @@ from perdure_operator.versions import Known, Standing
 from perdure_operator.worker_versions import VersionsUnavailable, WorkerVersions
 
 pytestmark = [pytest.mark.temporal, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
-
-
-@pytest.fixture(scope="session")
-def runtime() -> Runtime:
-    errors = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))
-    return Runtime(telemetry=TelemetryConfig(logging=errors))
 
 
 @pytest_asyncio.fixture(loop_scope="module")
