@@ -27,6 +27,7 @@ from perdure_operator import workflows
 from perdure_operator.drift import Rhythm, WatchDrift, WorkflowDrift
 from perdure_operator.handlers import kopf_settings, make_registry, quiet_kopf
 from perdure_operator.metrics import GaugeCollector, Gauges, make_metrics
+from perdure_operator.no_versions import NoVersions
 from perdure_operator.objects import TrainingJobs
 from perdure_operator.queue import ReconcileQueue
 from perdure_operator.receiver_secret import ReceiverSecret
@@ -120,8 +121,9 @@ def _assemble(settings: Settings, cluster: Cluster, client: Client, patience: Pa
     reconciler = Reconciler(services)
     watch = WatchDrift(services, rhythm, settings.watched_namespaces)
     secret = ReceiverSecret(cluster, settings.namespace, settings.receiver) if settings.receiver else None
+    worker_versions = WorkerVersions(client)
     versions = (
-        VersionKeeper(cluster, WorkerVersions(client), settings.namespace, settings.worker_pattern)
+        VersionKeeper(cluster, worker_versions, settings.namespace, settings.worker_pattern)
         if settings.worker_pattern
         else None
     )
@@ -147,7 +149,7 @@ def _assemble(settings: Settings, cluster: Cluster, client: Client, patience: Pa
             WorkflowDrift(services, rhythm).run,
             watch.run,
             *([secret.keep] if secret else []),
-            *([versions.run] if versions else []),
+            versions.run if versions else NoVersions(worker_versions).run,
         ],
         checks=Checks(
             live={"watch": lambda: watch.problem},

@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+WITHOUT_VERSION: Final = ""
+"""In place of a build: workers that have none."""
+
 
 class Standing(StrEnum):
     """How a version stands in Temporal."""
@@ -52,7 +55,8 @@ class Known:
     standings: Mapping[str, Standing] = field(default_factory=dict)
     """By build."""
     polling: frozenset[str] = frozenset()
-    """Builds of which each task queue has heard lately, so up to five minutes after the last worker."""
+    """Builds of which each task queue has heard lately, so up to five minutes after the last worker; WITHOUT_VERSION
+    among them."""
     token: bytes = b""
     """With it a change is made only to what was seen."""
 

@@ -124,7 +124,8 @@ class WorkerVersions:
         )
         answer = await self._service.describe_task_queue(request, timeout=_CALL_TIMEOUT)
         options = [poller.deployment_options for poller in answer.pollers]
-        return frozenset(each.build_id for each in options if each.deployment_name == names.WORKER_DEPLOYMENT)
+        # Workers without a version name no Worker Deployment either.
+        return frozenset(each.build_id for each in options if each.deployment_name in {"", names.WORKER_DEPLOYMENT})
 
     async def _pin(self, id_: str, run_id: str, build: str) -> bool:
         """Whether there was something to pin: one that has ended meanwhile needs nobody."""

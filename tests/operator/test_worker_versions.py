@@ -14,6 +14,7 @@ from tests.workers.workflows.conftest import OWN, Handle, World, begin
 from tests.workers.workflows.versioned import server, until, workers
 
 from perdure_operator import workflows
+from perdure_operator.no_versions import NoVersions
 from perdure_operator.versions import Known, Standing
 from perdure_operator.worker_versions import VersionsUnavailable, WorkerVersions
 
@@ -117,6 +118,27 @@ async def test_jobs_whose_workers_are_gone_for_good_are_carried_on_by_another_ve
         assert (status.phase, len(status.attempts)) == ("Succeeded", 1)
         assert new.monitored == [1], "the same attempt, followed further"
         assert await versions.take_over("old", by="new") == 0
+
+
+async def test_versions_that_are_switched_off_again_leave_what_is_new_to_workers_without_one(client: Client) -> None:
+    versions, old, new = WorkerVersions(client), World(monitor_for_ever=True), World()
+    off = NoVersions(versions)
+    async with workers(client, "old", old):
+        await make_current(versions, "old")
+        began = await running(client, old)
+        await off.look()
+        assert (await versions.look()).current == "old", "before there are others"
+
+        async with workers(client, "", new):
+            await until(lambda: _polls(versions, ""))
+            await off.look()
+
+            assert (await (await begin(client, OWN)).result()).phase == "Succeeded"
+            assert (await versions.look()).current == ""
+            assert len(new.created) == 1
+            old.monitor_for_ever = False
+            assert (await began.result()).phase == "Succeeded"
+            assert len(new.created) == 1, "what began on the version stayed there"
 
 
 async def test_a_server_whose_versions_are_switched_off_is_told_so_in_a_sentence(runtime: Runtime) -> None:
