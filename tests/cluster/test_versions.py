@@ -6,14 +6,14 @@ A version is the same image under another name: what is tested is who carries on
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.cluster.conftest import Document, Jobs, Kubectl, condition, phase, step, wait_until
 from tests.cluster.test_install import helm, install
-from tests.cluster.test_resilience import long_training, watching_pods
+from tests.cluster.test_resilience import PodLog, long_training, watching_pods
 from tests.cluster.test_steering import is_suspended, suspend
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(1800)]
@@ -28,16 +28,17 @@ Upgrade = Callable[..., None]
 
 
 def temporal(system: Kubectl, *arguments: str) -> Document:
-    """What Temporal's own tool says, as JSON."""
+    """What Temporal's own tool says, as JSON; nothing where it knows nothing of what is asked for."""
     command = ["temporal", *arguments, "--address", "127.0.0.1:7233", "-o", "json"]
-    document: Document = json.loads(system("exec", "perdure-temporal-0", "--", *command))
+    said = system.run("exec", "perdure-temporal-0", "--", *command)
+    document: Document = json.loads(said.stdout) if said.returncode == 0 else {}
     return document
 
 
 def current(system: Kubectl) -> str:
-    """The build that what is new goes to."""
+    """The build that what is new goes to; empty: workers without one, or nobody."""
     described = temporal(system, "worker", "deployment", "describe", "--name", "perdure")
-    return str(described["routingConfig"]["currentVersionBuildID"])
+    return str(described.get("routingConfig", {}).get("currentVersionBuildID", ""))
 
 
 def begun_on(system: Kubectl, build: str) -> int:
@@ -156,34 +157,38 @@ def test_twenty_jobs_in_all_states_end_as_they_deserve_across_an_upgrade(
         upgrade("b", "--set", f"limits.maxConcurrentJobs={LIMIT}")
 
         assert {"a", "b"} <= deployed(system)
-        assert begun_on(system, "a") >= len(asleep) + 1, "what began there stays there"
-        assert 'perdure_operator_worker_versions{build="a",state="draining"} 1.0' in operator_metrics(system)
+        assert begun_on(system, "a") >= 3, "one that is suspended and two that back off, whatever else has ended"
+        draining = 'perdure_operator_worker_versions{build="a",state="draining"} 1.0'
+        wait_until(lambda: draining in operator_metrics(system), 60, lambda: "that it drains is not told")
         for name in ("stopped", *asleep):
             suspend(jobs, name, suspended=False)
         ended = {name: jobs.finished(name, seconds=600) for name in ("stopped", *asleep, *open_, *queued)}
         jobs.create("new", jobs.own("true"))
         ended["new"] = jobs.finished("new")
 
-    for name, job in ended.items():
-        if name.startswith("backs-off"):
-            assert (succeeded(job), reasons(job)) == (False, ["Failed", "Failed"]), job["status"]
-            assert job["status"]["reason"] == "MaxAttemptsReached"
-        elif name.startswith("finds-room"):
-            assert (succeeded(job), reasons(job)) == (True, ["NoCapacity", "Completed"]), job["status"]
-        elif name == "stopped":
-            assert (succeeded(job), reasons(job)) == (True, ["Suspended", "Completed"]), job["status"]
-        else:
-            assert (succeeded(job), reasons(job)) == (True, ["Completed"]), job["status"]
+    assert {name: reasons(job) for name, job in ended.items()} == {name: deserved(name) for name in ended}
+    assert {name for name, job in ended.items() if not succeeded(job)} == {"backs-off-1", "backs-off-2"}
     assert {name: jobs.get(name)["status"] for name in over} == before
-    for name, job in ended.items():
-        nodes = 2 if name == "two-nodes" else 1
-        assert log.most_at_once[name] <= nodes, f"{name} had two attempts at once"
-        assert len(log.seen[name]) == nodes * len(job["status"]["attempts"]), (
-            f"{name} had attempts that nobody tells of"
-        )
+    assert pods_seen(log, ended) == {name: nodes(name) * len(deserved(name)) for name in ended}
+    assert {name for name in ended if log.most_at_once[name] > nodes(name)} == set(), "two attempts at once"
     wait_until(
         lambda: deployed(system) == {"b"}, DRAIN_SECONDS, lambda: f"{deployed(system)}: {begun_on(system, 'a')} left"
     )
+
+
+def deserved(name: str) -> list[str]:
+    """How the attempts of a job end, by what its name says of it."""
+    kind = name.rpartition("-")[0]
+    ends = {"backs-off": ["Failed"] * 2, "finds-room": ["NoCapacity", "Completed"]}
+    return ["Suspended", "Completed"] if name == "stopped" else ends.get(kind, ["Completed"])
+
+
+def nodes(name: str) -> int:
+    return 2 if name == "two-nodes" else 1
+
+
+def pods_seen(log: PodLog, names: Iterable[str]) -> dict[str, int]:
+    return {name: len(log.seen[name]) for name in names}
 
 
 def create_all(jobs: Jobs, specs: dict[str, Any]) -> None:
