@@ -92,6 +92,10 @@ CASES: dict[str, tuple[Fleet, list[Step]]] = {
         fleet(A, B, current="a", polling="ab", a=CURRENT, b=DRAINING),
         [MakeCurrent("b")],
     ),
+    "the current one is kept, whatever else Temporal says of it yet": (
+        fleet(A, at("b", ready=0), current="a", polling="a", a=INACTIVE),
+        [],
+    ),
     "somebody ramps": (fleet(A, B, current="b", polling="ab", a=RAMPING, b=CURRENT), []),
     "Temporal away: nothing is taken away": (fleet(A, B, away=True), []),
     "Temporal has lost everything": (fleet(A, B, polling="b", b=INACTIVE), [MakeCurrent("b"), Remove(A)]),
