@@ -112,7 +112,10 @@ async def settled(keeper: VersionKeeper) -> None:
     """Looks until the installed version is the current one."""
 
     async def all_is_well() -> bool:
-        return await keeper.look() is None
+        try:
+            return await keeper.look() is None
+        except VersionsUnavailable:
+            return False  # Temporal has heard of the workers, and not yet of all their task queues
 
     await until(all_is_well)
 

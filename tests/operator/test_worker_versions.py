@@ -28,13 +28,16 @@ async def client(runtime: Runtime) -> AsyncIterator[Client]:
 
 
 async def make_current(versions: WorkerVersions, build: str) -> None:
-    """As soon as its workers poll."""
+    """As soon as its workers poll: a moment later Temporal knows that they have all its task queues."""
 
     async def made() -> bool:
         known = await versions.look()
         if build not in known.polling:
             return False
-        await versions.make_current(build, known.token)
+        try:
+            await versions.make_current(build, known.token)
+        except VersionsUnavailable:
+            return False
         return True
 
     await until(made)
