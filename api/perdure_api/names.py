@@ -45,6 +45,15 @@ LABEL_JOB: Final = f"{GROUP}/trainingjob"
 LABEL_JOB_UID: Final = f"{GROUP}/trainingjob-uid"
 LABEL_ATTEMPT: Final = f"{GROUP}/attempt"
 
+LABEL_BUILD: Final = f"{GROUP}/build"
+"""On workers and their Deployments: their version, where versions of them are told apart."""
+LABEL_WORKERS: Final = f"{GROUP}/workers"
+"""On the Deployment of one version: name of the Deployment that it was made from."""
+ANNOTATION_REPLICAS: Final = f"{GROUP}/replicas"
+"""On a Deployment that others are made from, and which has none itself: how many replicas they have."""
+ANNOTATION_MADE_FROM: Final = f"{GROUP}/made-from"
+"""On the Deployment of one version: digest of what it was made from."""
+
 LABEL_KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 """Kueue's own: the LocalQueue that decides when a Job may run. On a TrainingJob it goes to the Jobs of its attempts."""
 
@@ -60,6 +69,9 @@ TASK_QUEUE_CPU: Final = "perdure-cpu"
 """Workflows and light activities."""
 TASK_QUEUE_WATCH: Final = "perdure-watch"
 """Monitors of running attempts: they last hours, do almost nothing, and must not fill the CPU queue."""
+
+WORKER_DEPLOYMENT: Final = "perdure"
+"""Temporal's name for all workers of these task queues, whatever their version."""
 
 WORKFLOW_TYPE: Final = "TrainingWorkflow"
 PURGE_WORKFLOW_TYPE: Final = "PurgeWorkflow"

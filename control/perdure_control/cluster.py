@@ -109,6 +109,7 @@ class Collection:
 
 
 JOBS: Final = Collection("batch/v1", "jobs")
+DEPLOYMENTS: Final = Collection("apps/v1", "deployments")
 PODS: Final = Collection("v1", "pods")
 SERVICES: Final = Collection("v1", "services")
 EVENTS: Final = Collection("v1", "events")

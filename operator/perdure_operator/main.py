@@ -27,6 +27,7 @@ from perdure_operator import workflows
 from perdure_operator.drift import Rhythm, WatchDrift, WorkflowDrift
 from perdure_operator.handlers import kopf_settings, make_registry, quiet_kopf
 from perdure_operator.metrics import GaugeCollector, Gauges, make_metrics
+from perdure_operator.no_versions import NoVersions
 from perdure_operator.objects import TrainingJobs
 from perdure_operator.queue import ReconcileQueue
 from perdure_operator.receiver_secret import ReceiverSecret
@@ -35,6 +36,8 @@ from perdure_operator.services import Patience, Services
 from perdure_operator.settings import Settings, SettingsError, settings_from
 from perdure_operator.tracker import Tracker
 from perdure_operator.turns import Turns
+from perdure_operator.version_keeper import VersionKeeper
+from perdure_operator.worker_versions import WorkerVersions
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -118,9 +121,22 @@ def _assemble(settings: Settings, cluster: Cluster, client: Client, patience: Pa
     reconciler = Reconciler(services)
     watch = WatchDrift(services, rhythm, settings.watched_namespaces)
     secret = ReceiverSecret(cluster, settings.namespace, settings.receiver) if settings.receiver else None
+    worker_versions = WorkerVersions(client)
+    versions = (
+        VersionKeeper(cluster, worker_versions, settings.namespace, settings.worker_pattern)
+        if settings.worker_pattern
+        else None
+    )
     registry.register(
         GaugeCollector(
-            Gauges(tracker, settings.limits, lambda: len(queue), lambda: temporal.problem is None, watch.seconds_ago)
+            Gauges(
+                tracker,
+                settings.limits,
+                lambda: len(queue),
+                lambda: temporal.problem is None,
+                watch.seconds_ago,
+                versions.states if versions else dict,
+            )
         )
     )
     return _Parts(
@@ -133,13 +149,19 @@ def _assemble(settings: Settings, cluster: Cluster, client: Client, patience: Pa
             WorkflowDrift(services, rhythm).run,
             watch.run,
             *([secret.keep] if secret else []),
+            versions.run if versions else NoVersions(worker_versions).run,
         ],
         checks=Checks(
             live={"watch": lambda: watch.problem},
-            ready={"objects": lambda: None if watch.complete else "TrainingJobs are still being listed"},
+            ready={
+                "objects": lambda: None if watch.complete else "TrainingJobs are still being listed",
+                # So that `helm upgrade --wait` waits for them: no Deployment of the chart has them.
+                **({"workers": lambda: versions.unready} if versions else {}),
+            },
             told={
                 "temporal": lambda: temporal.problem,
                 **({"progress certificate": lambda: secret.problem} if secret else {}),
+                **({"worker version": lambda: versions.problem} if versions else {}),
             },
         ),
         registry=registry,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +40,8 @@ class Gauges:
     queue_length: Callable[[], int]
     temporal_up: Callable[[], bool]
     watch_checked_seconds_ago: Callable[[], float | None]
+    worker_versions: Callable[[], Mapping[str, str]] = dict
+    """State by build."""
 
 
 def make_metrics(registry: prometheus_client.CollectorRegistry) -> Metrics:
@@ -88,6 +90,7 @@ class GaugeCollector(Collector):
         """Every gauge."""
         yield self._objects()
         yield from self._slots()
+        yield self._worker_versions()
         yield GaugeMetricFamily(
             "perdure_operator_queue_length", "TrainingJobs that wait to be looked at.", self._gauges.queue_length()
         )
@@ -123,3 +126,13 @@ class GaugeCollector(Collector):
             "TrainingJobs that may run at a time in the cluster; +Inf: any number.",
             math.inf if cluster is None else cluster,
         )
+
+    def _worker_versions(self) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(
+            "perdure_operator_worker_versions",
+            "Deployed versions of the workers: 1 each. Waiting: installed, but not current yet.",
+            labels=["build", "state"],
+        )
+        for build, state in sorted(self._gauges.worker_versions().items()):
+            family.add_metric([build, state], 1)
+        return family

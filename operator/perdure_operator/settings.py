@@ -42,6 +42,9 @@ class Settings:
     receiver: ReceiverSettings | None
     """None: the certificate is somebody else's business."""
     limits: Limits
+    worker_pattern: str = ""
+    """Name of the Deployment, in the operator's own namespace, that versions of the workers are made from; empty: they
+    have none."""
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
@@ -62,6 +65,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         watched_namespaces=_list(environment.get("PERDURE_WATCH_NAMESPACES", "")),
         receiver=_receiver(environment),
         limits=_limits(environment),
+        worker_pattern=environment.get("PERDURE_WORKER_PATTERN", ""),
     )
 
 

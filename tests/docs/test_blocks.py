@@ -49,6 +49,10 @@ NOT_RUN = {
     "python -m perdure_trainer --spec speech/": "tests/docs/test_speech.py follows that page",
     "perdure suspend bible": "tests/cluster/test_steering.py does it to jobs that run",
     "kubectl patch trainingjob bible": "tests/cluster/test_deletion.py does both; other pages need the job",
+    "temporal worker deployment describe": "tests/cluster/test_versions.py asks it of an upgrade that goes on",
+    "temporal workflow list": "tests/cluster/test_versions.py counts what it lists",
+    "temporal workflow update-options": "tests/operator/test_worker_versions.py has the same done",
+    "kubectl delete deployments --namespace": "tests/cluster/test_versions.py does it",
     "kubectl port-forward --namespace": "takes a fixed port of the machine and goes on in the background",
 }
 """Beginnings of shell blocks that are not run, each with its reason. Every other one is."""

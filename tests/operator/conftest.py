@@ -27,6 +27,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from tests.workers.workflows.conftest import World
@@ -351,6 +352,13 @@ def operate(temporal_server: TemporalServer, tmp_path_factory: pytest.TempPathFa
 
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def runtime() -> Runtime:
+    """The SDK's core, which tells errors only."""
+    errors = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))
+    return Runtime(telemetry=TelemetryConfig(logging=errors))
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,10 @@ def test_a_secret_brings_the_receiver() -> None:
     assert settings_from({**NEEDED, **receiver}).receiver == ReceiverSettings(secret="tls", service="progress")
 
 
+def test_a_pattern_brings_versions_of_the_workers() -> None:
+    assert settings_from({**NEEDED, "PERDURE_WORKER_PATTERN": "perdure-worker"}).worker_pattern == "perdure-worker"
+
+
 def test_limits_are_of_the_cluster_of_each_namespace_and_of_some_namespaces() -> None:
     limits = {
         "PERDURE_MAX_CONCURRENT_JOBS": "40",

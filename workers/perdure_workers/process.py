@@ -14,7 +14,8 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.common import VersioningBehavior
+from temporalio.worker import Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from perdure_api import names
@@ -39,7 +40,7 @@ from perdure_workers.progress.writer import ProgressWriter
 from perdure_workers.settings import WorkerSettings
 from perdure_workers.watching.index import AttemptIndex
 from perdure_workers.watching.informer import Informer, Sink
-from perdure_workers.workflows.purge import PurgeWorkflow
+from perdure_workers.workflows.purge import MovingPurgeWorkflow, PurgeWorkflow
 from perdure_workers.workflows.training import TrainingWorkflow
 
 COMPONENT: Final = "perdure-worker"
@@ -47,6 +48,8 @@ _CONNECT_PAUSE_SECONDS: Final = 2.0
 PASSED_THROUGH: Final = ("perdure_api", "perdure_workers", "perdure_control", "pydantic", "pydantic_core", "structlog")
 """Imported once instead of for each workflow: re-importing is most of what the sandbox costs."""
 WORKFLOWS: Final = (TrainingWorkflow, PurgeWorkflow)
+VERSIONED_WORKFLOWS: Final = (TrainingWorkflow, MovingPurgeWorkflow)
+"""The same, of workers that have a version: a workflow stays with the one that it began on, but for purges."""
 
 log = structlog.get_logger(__name__)
 
@@ -101,7 +104,8 @@ async def run_worker(settings: WorkerSettings) -> None:
         lasting(temporal.ask_for_ever(client))
         for worker in _workers(client, cluster, index, board, writer, certificate, registry, settings):
             polling.append(await stack.enter_async_context(worker))  # noqa: PERF401 - one after the other
-        log.info("worker_started", slots=settings.slots, watch_slots=settings.watch_slots)
+        build = settings.version.build_id if settings.version else None
+        log.info("worker_started", slots=settings.slots, watch_slots=settings.watch_slots, build=build)
         try:
             await asyncio.Future()
         finally:
@@ -165,7 +169,7 @@ def _workers(
     cpu = Worker(
         client,
         task_queue=names.TASK_QUEUE_CPU,
-        workflows=WORKFLOWS,
+        workflows=VERSIONED_WORKFLOWS if settings.version else WORKFLOWS,
         activities=[
             resources.create_training_job,
             resources.cleanup_resources,
@@ -181,6 +185,7 @@ def _workers(
         max_concurrent_workflow_tasks=max(2, settings.slots),
         max_concurrent_local_activities=4 * settings.slots,
         graceful_shutdown_timeout=timedelta(seconds=settings.grace_seconds),
+        deployment_config=deployment_config(settings),
     )
     watch = Worker(
         client,
@@ -195,8 +200,24 @@ def _workers(
         # Heartbeats are for taking over from a dead worker, not for progress: seldom is enough.
         default_heartbeat_throttle_interval=timedelta(seconds=20),
         max_heartbeat_throttle_interval=timedelta(seconds=20),
+        # The same version as the other's: what a pinned workflow has watched goes to workers of its own version.
+        deployment_config=deployment_config(settings),
     )
     return [cpu, watch]
+
+
+def deployment_config(settings: WorkerSettings) -> WorkerDeploymentConfig | None:
+    """How Temporal tells versions of workers apart; None: not at all.
+
+    A workflow stays with the version that it began on, unless its class says otherwise.
+    """
+    if settings.version is None:
+        return None
+    return WorkerDeploymentConfig(
+        version=settings.version,
+        use_worker_versioning=True,
+        default_versioning_behavior=VersioningBehavior.PINNED,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from temporalio.common import WorkerDeploymentVersion
+
+from perdure_api import names
 from perdure_control.logs import LEVELS
 
 MAX_SLOTS: Final = 10_000
+_BUILD: Final = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+"""What a label's value may be: the build is one."""
 
 
 class SettingsError(Exception):
@@ -46,6 +52,8 @@ class WorkerSettings:
     store_secret: str | None = None
     grace_seconds: float = 45.0
     """Time for running activities to end after SIGTERM."""
+    version: WorkerDeploymentVersion | None = None
+    """Workflows that begin here stay with workers of this version; None: any worker takes any workflow."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> WorkerSettings:
@@ -76,7 +84,17 @@ class WorkerSettings:
             ),
             store_env=read.mapping("PERDURE_STORE_ENV"),
             store_secret=read.text("PERDURE_STORE_SECRET", "") or None,
+            version=_version(read.text("PERDURE_WORKER_BUILD", "")),
         )
+
+
+def _version(build: str) -> WorkerDeploymentVersion | None:
+    if build and not _BUILD.fullmatch(build):
+        raise SettingsError(
+            f'PERDURE_WORKER_BUILD is "{build}"; expected at most 63 letters, digits, "-", "_" and ".", such as '
+            f"0.1.0-1a2b3c4d, or nothing for workers without versions"
+        )
+    return WorkerDeploymentVersion(names.WORKER_DEPLOYMENT, build) if build else None
 
 
 class _Reader:

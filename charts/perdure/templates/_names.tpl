@@ -36,6 +36,18 @@ app.kubernetes.io/part-of: perdure
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{/*
+The version of the workers, where versions are told apart: what their code depends on, as a label's value.
+Nothing where they are not.
+*/}}
+{{- define "perdure.build" -}}
+{{- if .Values.worker.versioning.enabled -}}
+{{- $image := include "perdure.image" (dict "root" . "image" .Values.image.cpu) -}}
+{{- $release := .Chart.AppVersion | replace "+" "-" | trunc 40 -}}
+{{- .Values.worker.versioning.build | default (printf "%s-%s" $release (sha256sum $image | trunc 8)) -}}
+{{- end -}}
+{{- end }}
+
 {{/* An image of Perdure's own. Takes {root, image}. */}}
 {{- define "perdure.image" -}}
 {{- printf "%s/%s:%s" .root.Values.image.registry .image.repository (.image.tag | default .root.Chart.AppVersion) -}}

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
-from perdure_workers.process import WORKFLOWS, sandbox
+from perdure_workers.process import VERSIONED_WORKFLOWS, WORKFLOWS, sandbox
 from tests.workers.workflows.record import HISTORIES, scenarios
 
 RECORDED = {f"{path.parent.name}/{path.stem}": path.read_text() for path in sorted(HISTORIES.glob("*/*.json"))}
 
 
+@pytest.mark.parametrize("workflows", [WORKFLOWS, VERSIONED_WORKFLOWS], ids=["without versions", "with versions"])
 @pytest.mark.parametrize("name", RECORDED)
-async def test_a_recorded_history_replays(name: str) -> None:
-    replayer = Replayer(workflows=WORKFLOWS, workflow_runner=sandbox(), data_converter=pydantic_data_converter)
+async def test_a_recorded_history_replays(name: str, workflows: Sequence[type]) -> None:
+    replayer = Replayer(workflows=workflows, workflow_runner=sandbox(), data_converter=pydantic_data_converter)
 
     await replayer.replay_workflow(WorkflowHistory.from_json(name, RECORDED[name]))
 

@@ -57,7 +57,10 @@ LAST_WORDS_SECONDS: Final = 10.0
 
 @workflow.defn(name=names.WORKFLOW_TYPE)
 class TrainingWorkflow:
-    """Carries one TrainingJob through: check → attempts → result. Cleans up on every path."""
+    """Carries one TrainingJob through: check → attempts → result. Cleans up on every path.
+
+    Where workers have versions it stays with the one that it began on, until it is done or its long history is cut.
+    """
 
     @workflow.init
     def __init__(self, wish: TrainingInput) -> None:
@@ -335,7 +338,9 @@ class TrainingWorkflow:
                     answered=self._answered,
                     placement=self._placement,
                     kueue_queue=self._kueue_queue,
-                )
+                ),
+                # A new run has no past to repeat: it begins on the current version, and stays with that.
+                initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
             )
 
     # Suspension
