@@ -19,7 +19,8 @@ from perdure_trainer.checkpoints.repository import Repository
 from perdure_trainer.checkpoints.writer import CheckpointWriter
 from perdure_trainer.data.order import Order
 from perdure_trainer.failures import Diverged, Fenced, Stopped, TemporaryError
-from perdure_trainer.loop import LAST_SAVE_SECONDS, StepReport, Training, Wishes
+from perdure_trainer.last_save import LAST_SAVE_SECONDS
+from perdure_trainer.loop import StepReport, Training, Wishes
 from perdure_trainer.losses import Losses
 from perdure_trainer.state import Position, Snapshot
 from perdure_trainer.stopping import StopSignal
