@@ -26,7 +26,7 @@ ADVICE: Final = "Lower training.learningRate, or raise warmupSteps"
 """What to do about weights that grow without end."""
 RETRY_SECONDS: Final = 5.0
 """A failed save is taken again after this time, from the state as it is then."""
-_LOOK_SECONDS: Final = 0.2
+_LOOK_SECONDS: Final = 0.5
 """Between two looks whether another rank has saved."""
 
 
