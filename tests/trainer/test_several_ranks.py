@@ -228,6 +228,9 @@ def test_without_a_cluster_any_rank_saves_in_the_attempt_that_rank_0_has_counted
         assert ranks[1].end().last_words.message.endswith(f"; rank 1 saved step {step + 1}")
     saved = checkpoints(f"file://{tmp_path}/out/runs/job")
     assert [name[:-8] for name in saved if "rank" in name] == ["1/step-00000005-rank1_", "2/step-00000009-rank1_"]
+    folder = tmp_path / "out/runs/job/attempts/2/checkpoints" / saved[-1].partition("/")[2]
+    losses = json.loads((folder / "state.json").read_text())["losses"]
+    assert [point[0] for point in losses] == list(range(1, 10)), "of both attempts"
 
 
 @pytest.mark.parametrize(

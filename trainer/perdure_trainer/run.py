@@ -168,7 +168,7 @@ class Run:
         """Where training goes on. Rank 0 alone looks at the store: two ranks could see two newest checkpoints."""
         position = self._resume(repository, model, optimizer) if ranks.place.leads else Position()
         if ranks.place.world > 1:
-            snapshot = shared(ranks, state.take(model.module, optimizer, position))
+            snapshot = shared(ranks, state.take(model.module, optimizer, position, self._losses.points))
             state.put_back(snapshot, model.module, optimizer)
             self._losses = Losses(snapshot.losses)
             position = snapshot.position
