@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from perdure_api.pod import ResultDocument
+from perdure_api.pod import Env, ResultDocument
 from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
-from tests.cluster.conftest import Document, Jobs, condition, phase
+from tests.cluster.conftest import Document, Jobs, condition, phase, step
+from tests.cluster.test_steering import adapter_of, events
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -69,6 +73,46 @@ def test_when_one_pod_dies_whichever_the_attempt_ends_and_the_next_goes_on(
     assert [attempt["reason"] for attempt in attempts] == ["Disrupted", "Disrupted", "Completed"]
     assert 0 < saved[0] < saved[1] <= attempts[2]["fromStep"]
     assert result_of(stores, job).step == 1500
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_pod_that_is_killed_between_two_checkpoints_costs_no_step(
+    jobs: Jobs, tiny_inputs: Document, stores: Stores, lost: int
+) -> None:
+    """The other one saves the last step that was whole, whichever it is."""
+    seldom = {**of_two_nodes(tiny_inputs, maxSteps=1500), "checkpoint": {"everySteps": 400}}
+    jobs.create("killed", seldom)
+    jobs.create("undisturbed", seldom)
+    begun = jobs.until("killed", lambda job: newest(job) > 0 and step(job) >= newest(job) + 20, 240)
+    kill_rank(begun, lost)
+    job, undisturbed = (jobs.finished(name, seconds=300) for name in ("killed", "undisturbed"))
+
+    assert phase(job) == "Succeeded", job["status"]
+    first, second = job["status"]["attempts"]
+    saved = second["fromStep"]
+    assert saved >= step(begun) > newest(begun)
+    assert first["checkpointStep"] == first["toStep"] == saved
+    told = f"; rank {1 - lost} saved step {saved}"
+    assert first["message"].endswith(told)
+    assert any(told in event["message"] for event in events(jobs, "killed", first["reason"]))
+    results = [result_of(stores, each) for each in (job, undisturbed)]
+    assert results[0].metrics["tokens"] == results[1].metrics["tokens"]
+    assert adapter_of(stores, job) == adapter_of(stores, undisturbed)
+
+
+def kill_rank(job: Document, number: int) -> None:
+    """SIGKILL to the first process of a rank's pod: the development cluster's nodes are processes of this machine."""
+    wanted = {f"{Env.JOB_UID}={job['metadata']['uid']}", f"{Env.COMPLETION_INDEX}={number}"}
+    found = [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if wanted <= environment(folder)]
+    assert found, f"no process of rank {number} of {job['metadata']['name']} runs on this machine"
+    os.kill(min(found), signal.SIGKILL)
+
+
+def environment(process: Path) -> set[str]:
+    try:
+        return set((process / "environ").read_bytes().decode(errors="replace").split("\0"))
+    except OSError:
+        return set()  # it is gone by now
 
 
 def is_running(job: Document, attempt: int) -> bool:

@@ -68,6 +68,7 @@ class Attempts:
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
     surroundings: Surroundings = field(default_factory=Surroundings)
+    arguments: list[str] = field(default_factory=list)
     started: int = 0
 
     def start(
@@ -92,7 +93,7 @@ class Attempts:
             Env.SCRATCH: str(folder / "scratch"),
         }
         merged = {str(name): value for name, value in {**self.environment, **own, **environment}.items() if value}
-        return process.start(merged, folder, [], fault, self.surroundings)
+        return process.start(merged, folder, self.arguments, fault, self.surroundings)
 
     def start_ranks(
         self, *faults: process.Fault, of_rank_1: Mapping[str, str] | None = None

@@ -124,6 +124,10 @@ class TrainerProcess:
         self._process.kill()
         self._process.join(END_SECONDS)
 
+    def thaw(self) -> None:
+        """SIGCONT: one that stood still goes on."""
+        os.kill(self._process.pid or 0, signal.SIGCONT)
+
     def wait_until_it_stands_still(self) -> None:
         """Waits until it is dead or frozen, or hangs."""
         self.wait_for(lambda: (self._folder / "stands-still").exists() or not self._process.is_alive())

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from perdure_api.pod import CheckpointRef
 from perdure_api.spec import CheckpointSpec, TrainingSpec
@@ -15,14 +16,18 @@ from perdure_api.uri import parse_uri
 from perdure_data.errors import Unavailable
 from perdure_data.stores import Stores
 from perdure_trainer import state
+from perdure_trainer.checkpoints.payload import files_of
 from perdure_trainer.checkpoints.repository import Repository
 from perdure_trainer.checkpoints.writer import CheckpointWriter
 from perdure_trainer.data.order import Order
-from perdure_trainer.failures import Diverged, Fenced, Stopped, TemporaryError
-from perdure_trainer.loop import LAST_SAVE_SECONDS, StepReport, Training, Wishes
+from perdure_trainer.distributed import Alone, Ranks
+from perdure_trainer.failures import Diverged, Fenced, PeerLost, Stopped, TemporaryError
+from perdure_trainer.last_save import LAST_SAVE_SECONDS
+from perdure_trainer.loop import StepReport, Training, Wishes
 from perdure_trainer.losses import Losses
-from perdure_trainer.state import Position, Snapshot
+from perdure_trainer.state import Position, Randomness, Snapshot
 from perdure_trainer.stopping import StopSignal
+from perdure_trainer.topology import Topology
 from tests.trainer.checkpoints.test_repository import settings
 from tests.trainer.toy import Plane, Points, ToyModel
 
@@ -49,8 +54,45 @@ class MemoryRepository(Repository):
         self.shelf.saved.append(snapshot)
         return CheckpointRef(uri=f"memory/{snapshot.position.step}", step=snapshot.position.step)
 
+    def saved_since(self, step: int) -> CheckpointRef | None:
+        return None
+
     def prune(self) -> None:
         pass
+
+
+class OneOfTwo(Alone):
+    """One of two ranks that do the same, of which the other is lost in the midst of a step."""
+
+    def __init__(self, rank: int = 0, lost_in_operation: int | None = None) -> None:
+        self.place = Topology(rank, 2)
+        self.operations = 0
+        self.lost_in_operation = lost_in_operation
+        self.on_loss: Callable[[], object] = lambda: None
+
+    def begin_step(self, seed: int, step: int) -> None:
+        Randomness.seed(seed, self.place.rank, step)
+
+    def total(self, number: int) -> int:
+        self._wait()
+        return 2 * number
+
+    def asked_to_stop(self, because: str) -> str:
+        self._wait()
+        return because
+
+    def add_up(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
+        for parameter in parameters:
+            self._wait()
+            if parameter.grad is not None:
+                parameter.grad *= 2
+        return 2 * loss
+
+    def _wait(self) -> None:
+        self.operations += 1
+        if self.operations == self.lost_in_operation:
+            self.on_loss()
+            raise PeerLost("the other rank is gone")
 
 
 @dataclass
@@ -70,6 +112,7 @@ class Bench:
     """Which saves are done by when must not depend on the machine."""
     now: float = 0.0
     writer_kind: type[CheckpointWriter] = CheckpointWriter
+    ranks: Ranks = field(default_factory=Alone)
 
     def run(self, resume_from: Snapshot | None = None) -> Position:
         optimizer = torch.optim.AdamW([parameter for _, parameter in state.trainable(self.model.module)], fused=True)
@@ -93,6 +136,7 @@ class Bench:
             losses=Losses(resume_from.losses if resume_from else ()),
             on_step=self._on_step,
             clock=self._clock,
+            ranks=self.ranks,
         )
         return training.run(position)
 
@@ -368,6 +412,81 @@ def test_a_fenced_attempt_ends_at_its_next_save() -> None:
     with pytest.raises(Fenced):
         bench.run()
     assert len(bench.reports) <= 7
+
+
+SHORT = TrainingSpec(max_steps=4, batch_size=2, gradient_accumulation_steps=2, learning_rate=0.05)
+SELDOM = CheckpointSpec(every_steps=10**6)
+OPERATIONS_A_STEP = 5
+"""Of OneOfTwo: one for the labels, one before each micro-batch, and one for each of two gradients."""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("operation", range(1, OPERATIONS_A_STEP + 1))
+def test_a_rank_lost_anywhere_in_a_step_leaves_the_whole_steps_before_it(operation: int, rank: int) -> None:
+    """Also when some gradients are added up and others are not: what is saved goes on as if nothing had been."""
+    whole = Bench(spec=SHORT, checkpoint=SELDOM, ranks=OneOfTwo(rank))
+    whole.run()
+    losing = Bench(spec=SHORT, checkpoint=SELDOM, ranks=OneOfTwo(rank, 2 * OPERATIONS_A_STEP + operation))
+    with pytest.raises(PeerLost, match="the other rank is gone; rank 0 saved step 2"):
+        losing.run()
+    (saved,) = losing.shelf.saved
+    assert (saved.position.step, saved.position.samples, len(saved.losses)) == (2, 16, 2)
+    resumed = Bench(spec=SHORT, checkpoint=SELDOM, ranks=OneOfTwo(rank))
+    resumed.run(saved)
+    assert weights(resumed) == weights(whole)
+
+
+def test_what_is_drawn_next_does_not_depend_on_who_saves_when_a_rank_is_lost_nor_when() -> None:
+    """One rank alone would go on with it."""
+    saved = []
+    for rank, operation in ((0, 1), (0, 4), (1, 2)):
+        bench = Bench(spec=SHORT, checkpoint=SELDOM, ranks=OneOfTwo(rank, 2 * OPERATIONS_A_STEP + operation))
+        with pytest.raises(PeerLost):
+            bench.run()
+        saved.append(files_of(bench.shelf.saved[0])["randomness.safetensors"])
+    assert len(set(saved)) == 1
+
+
+def test_a_rank_that_is_lost_before_anything_was_trained_leaves_nothing_to_save() -> None:
+    bench = Bench(ranks=OneOfTwo(lost_in_operation=1))
+    with pytest.raises(PeerLost, match=r"^the other rank is gone$"):
+        bench.run()
+    assert not bench.shelf.saved
+
+
+@pytest.mark.parametrize(
+    ("stopped", "kind", "sentence"),
+    [
+        pytest.param("before", Stopped, "SIGTERM; rank 0 saved step 2", id="told to stop before"),
+        pytest.param("after", PeerLost, "the other rank is gone; rank 0 saved step 2", id="told to stop as it saved"),
+    ],
+)
+def test_what_came_first_is_why_it_ends(stopped: str, kind: type[Exception], sentence: str) -> None:
+    """The pods of an attempt that has lost one are told to stop, sooner or later."""
+    ranks = OneOfTwo(lost_in_operation=2 * OPERATIONS_A_STEP + 3)
+    bench = Bench(spec=SHORT, checkpoint=SELDOM, ranks=ranks)
+
+    def stop() -> None:
+        bench.stop.request("SIGTERM")
+
+    if stopped == "before":
+        ranks.on_loss = stop
+    else:
+        bench.shelf.on_save = stop
+    with pytest.raises(kind, match=f"^{sentence}$"):
+        bench.run()
+    assert bench.saved_steps == [2]
+
+
+def test_what_failed_when_a_rank_was_lost_is_said_beside_it() -> None:
+    bench = Bench(spec=SHORT, checkpoint=SELDOM, ranks=OneOfTwo(1, 2 * OPERATIONS_A_STEP + 1))
+
+    def fence() -> None:
+        raise Fenced("attempt 2 has taken over")
+
+    bench.shelf.on_save = fence
+    with pytest.raises(PeerLost, match=r"^the other rank is gone; step 2 is not saved: attempt 2 has taken over$"):
+        bench.run()
 
 
 def test_accumulated_micro_batches_are_one_large_batch() -> None:

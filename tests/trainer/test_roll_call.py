@@ -84,6 +84,37 @@ def test_a_store_that_was_away_for_a_moment_makes_nobody_silent() -> None:
 
 
 @pytest.mark.parametrize(
+    ("own", "silent", "expected"),
+    [
+        pytest.param(0, {1}, 0, id="rank 0 is the first"),
+        pytest.param(2, set(), 2, id="all are there"),
+        pytest.param(2, {1}, 1, id="one is silent"),
+        pytest.param(1, {2}, 1, id="a later one does not matter"),
+    ],
+)
+def test_it_is_known_how_many_of_those_before_us_are_there(own: int, silent: set[int], expected: int) -> None:
+    told = Told(own)
+    told.silent = silent
+    told.pass_time(SILENCE_SECONDS)
+    assert told.peers.before_us(told.now) == expected
+
+
+def test_of_those_before_us_one_that_took_leave_is_not_there() -> None:
+    told = Told(own=2)
+    told.words[1]["farewell"] = "rank 1 (pod-1) has ended: out of memory"
+    told.pass_time(PERIOD_SECONDS)
+    assert told.peers.before_us(told.now) == 1
+
+
+def test_with_the_store_goes_rank_0_and_the_others_count_as_last_heard_of() -> None:
+    told = Told(own=2)
+    assert told.peers.before_us(told.now, store_is_gone=True) == 1
+    told.store_answers = False
+    told.pass_time(SILENCE_SECONDS)
+    assert told.peers.before_us(told.now) == 1
+
+
+@pytest.mark.parametrize(
     ("farewell", "sentence"),
     [
         ("rank 1 (pod-1) has ended: out of memory", "rank 1 (pod-1) has ended: out of memory"),

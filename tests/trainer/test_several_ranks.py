@@ -33,6 +33,12 @@ def ends(ranks: list[TrainerProcess]) -> list[tuple[int | None, str]]:
     return [(each.exit_code, each.last_words.message) for each in ended]
 
 
+def checkpoints(run_uri: str) -> list[str]:
+    """Names of the folders of all that are committed, by attempt and step."""
+    manifests = Path(parse_uri(run_uri).path).glob("attempts/*/checkpoints/step-*/manifest.json")
+    return sorted(f"{path.parents[2].name}/{path.parent.name}" for path in manifests)
+
+
 @pytest.mark.parametrize("micro_batches", [1, 3])
 def test_two_ranks_are_one_with_batches_twice_as_large(
     tiny_files: Tiny, tmp_path: Path, stores: Stores, micro_batches: int
@@ -94,6 +100,23 @@ def test_a_run_that_was_stopped_goes_on_to_the_bit(
     assert adapter_of(stores, attempts.run_uri, 2) == adapter_of(stores, whole.run_uri, 1)
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_run_that_lost_a_rank_goes_on_to_the_bit_from_the_step_that_the_other_saved(
+    attempts: Attempts, tiny_files: Tiny, tmp_path: Path, stores: Stores, lost: int
+) -> None:
+    """Whichever it was, no step is lost, though no save was due."""
+    attempts.spec["checkpoint"]["everySteps"] = 10**6
+    whole = Attempts(f"file://{tmp_path}/whole", spec(tiny_files), tmp_path / "whole")
+    assert [code for code, _ in ends(whole.start_ranks(Fault(), Fault()))] == [ExitCode.OK] * 2
+    faults = [Fault(at_step=7) if rank == lost else Fault() for rank in (0, 1)]
+    first = attempts.start_ranks(*faults)[1 - lost].end()
+    assert first.exit_code == ExitCode.PEER_LOST, first.log
+    assert first.last_words.message.endswith(f"; rank {1 - lost} saved step 8")
+    second = [rank.end() for rank in attempts.start_ranks(Fault(), Fault())]
+    assert [(each.exit_code, each.last_words.from_step) for each in second] == [(ExitCode.OK, 8)] * 2
+    assert adapter_of(stores, attempts.run_uri, 2) == adapter_of(stores, whole.run_uri, 1)
+
+
 def test_ranks_that_come_and_go_see_every_sample_of_the_epoch_once(attempts: Attempts, stores: Stores) -> None:
     """Two ranks, of which one dies; then one, which dies too; then two again."""
     training = attempts.spec["training"]
@@ -121,19 +144,93 @@ def test_ranks_that_come_and_go_see_every_sample_of_the_epoch_once(attempts: Att
     assert result_of(stores, attempts.run_uri, 3).step == steps
 
 
+@pytest.mark.parametrize("lost", [0, 1])
 def test_one_that_is_told_to_stop_does_not_wait_long_for_those_who_do_not_answer(
-    attempts: Attempts, to_be_killed: list[TrainerProcess]
+    attempts: Attempts, to_be_killed: list[TrainerProcess], lost: int
 ) -> None:
     """As when one node is lost and the pods on the others are deleted: they have 20 s."""
     attempts.spec["training"]["maxSteps"] = 10**6
-    ranks = attempts.start_ranks(Fault(), Fault(frozen_at_step=20))
-    to_be_killed.append(ranks[1])
-    ranks[1].wait_until_it_stands_still()
-    ended = ranks[0].terminate()
+    ranks = attempts.start_ranks(*[Fault(frozen_at_step=20) if rank == lost else Fault() for rank in (0, 1)])
+    to_be_killed.append(ranks[lost])
+    ranks[lost].wait_until_it_stands_still()
+    ended = ranks[1 - lost].terminate()
     assert ended.exit_code == ExitCode.STOPPED, ended.log
     assert ended.seconds < 18
     assert ended.last_words.checkpoint is not None
     assert ended.last_words.checkpoint.step == ended.last_words.step == 21
+    assert ended.last_words.message == f"stopped by SIGTERM; rank {1 - lost} saved step 21"
+
+
+@pytest.mark.parametrize(
+    ("faults", "saver"),
+    [
+        pytest.param([Fault(at_step=20), Fault(), Fault()], 1, id="rank 0 dead"),
+        pytest.param([Fault(), Fault(at_step=20), Fault()], 0, id="rank 1 dead"),
+        pytest.param([Fault(at_step=20), Fault(at_step=20), Fault()], 2, id="ranks 0 and 1 dead"),
+    ],
+)
+def test_of_those_who_outlive_a_rank_one_saves(lasting: Attempts, faults: list[Fault], saver: int) -> None:
+    lasting.spec["checkpoint"]["everySteps"] = 10**6
+    ranks = lasting.start_ranks(*faults)
+    ended = [rank.end() for rank, fault in zip(ranks, faults, strict=True) if fault.at_step is None]
+    assert {each.exit_code for each in ended} == {ExitCode.PEER_LOST}, ended[0].log
+    (saved,) = checkpoints(lasting.run_uri)
+    step = int(saved.partition("step-")[2][:8])
+    assert step in {20, 21}
+    assert ("rank" in saved) == bool(saver)
+    for each in ended:
+        assert each.last_words.message.endswith(f"; rank {saver} saved step {step}")
+        assert each.last_words.checkpoint is not None
+        assert each.last_words.checkpoint.uri.endswith(saved.partition("/")[2])
+
+
+def test_a_rank_that_was_away_finds_that_another_has_saved(lasting: Attempts) -> None:
+    lasting.spec["checkpoint"]["everySteps"] = 10**6
+    ranks = lasting.start_ranks(Fault(frozen_at_step=20), Fault())
+    ranks[0].wait_until_it_stands_still()
+    other = ranks[1].end()
+    assert other.last_words.message.endswith("; rank 1 saved step 21")
+    before = checkpoints(lasting.run_uri)
+    ranks[0].thaw()
+    thawed = ranks[0].end()
+    assert thawed.exit_code == ExitCode.PEER_LOST, thawed.log
+    assert thawed.last_words.message.endswith("; rank 1 saved step 21")
+    assert checkpoints(lasting.run_uri) == before
+
+
+def test_a_rank_that_was_away_saves_nothing_once_a_newer_attempt_has_begun(attempts: Attempts) -> None:
+    """And says that it ends because the other is lost, all the same."""
+    attempts.spec["checkpoint"]["everySteps"] = 10**6
+    ranks = attempts.start_ranks(Fault(frozen_at_step=5), Fault())
+    ranks[0].wait_until_it_stands_still()
+    ranks[1].kill()
+    newer = attempts.start_ranks(Fault(), Fault())
+    assert [code for code, _ in ends(newer)] == [ExitCode.OK] * 2
+    before = checkpoints(attempts.run_uri)
+    ranks[0].thaw()
+    thawed = ranks[0].end()
+    assert thawed.exit_code == ExitCode.PEER_LOST, thawed.log
+    assert thawed.last_words.message.startswith("rank 1 (")
+    assert thawed.last_words.message.endswith(
+        "; step 6 is not saved: attempt 2 has taken over; attempt 1 ends without a trace"
+    )
+    assert checkpoints(attempts.run_uri) == before
+
+
+def test_without_a_cluster_any_rank_saves_in_the_attempt_that_rank_0_has_counted(
+    attempts: Attempts, tmp_path: Path
+) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(json.dumps({"metadata": {"name": "job"}, "spec": attempts.spec}))
+    attempts.arguments = [f"--spec={file}", f"--output-dir={tmp_path}/out"]
+    for step in (4, 8):
+        ranks = attempts.start_ranks(Fault(at_step=step), Fault())
+        assert ranks[1].end().last_words.message.endswith(f"; rank 1 saved step {step + 1}")
+    saved = checkpoints(f"file://{tmp_path}/out/runs/job")
+    assert [name[:-8] for name in saved if "rank" in name] == ["1/step-00000005-rank1_", "2/step-00000009-rank1_"]
+    folder = tmp_path / "out/runs/job/attempts/2/checkpoints" / saved[-1].partition("/")[2]
+    losses = json.loads((folder / "state.json").read_text())["losses"]
+    assert [point[0] for point in losses] == list(range(1, 10)), "of both attempts"
 
 
 @pytest.mark.parametrize(
@@ -214,6 +311,6 @@ def test_a_lost_rank_ends_the_others_who_say_which_it_was(
     assert sentence in ended.last_words.message
     assert "Traceback" not in ended.log
     assert time.monotonic() - begun < LOSS_SECONDS
-    if lost:
-        assert ended.last_words.checkpoint is not None
-        assert ended.last_words.checkpoint.step == ended.last_words.step, "rank 0 saves what there is"
+    assert ended.last_words.checkpoint is not None
+    assert ended.last_words.checkpoint.step == ended.last_words.step == 21, "the other saves what there is"
+    assert ended.last_words.message.endswith(f"; rank {1 - lost} saved step 21")

@@ -48,7 +48,7 @@ class Ranks(ABC):
     def begin_step(self, seed: int, step: int) -> None:
         """Makes what is drawn at random in a step another for each rank.
 
-        Of several ranks it depends on nothing but seed, rank and step: so rank 0 can save the state of all at any
+        Of several ranks it depends on nothing but seed, rank and step: so one rank can save the state of all at any
         moment, alone, also when the others are no longer there.
         """
 
@@ -71,6 +71,10 @@ class Ranks(ABC):
     @abstractmethod
     def share(self, content: bytes) -> bytes:
         """Rank 0's."""
+
+    @abstractmethod
+    def before_us(self) -> int:
+        """How many ranks of lower numbers are there, as far as is known. Asks nobody."""
 
 
 class Alone(Ranks):
@@ -96,6 +100,10 @@ class Alone(Ranks):
     def share(self, content: bytes) -> bytes:
         """See Ranks."""
         return content
+
+    def before_us(self) -> int:
+        """See Ranks."""
+        return 0
 
 
 class Several(Ranks):
@@ -154,6 +162,10 @@ class Several(Ranks):
         shared = _tensor(content) if self.place.leads else torch.zeros(int(size.item()), dtype=torch.uint8)
         self._finish(torch.distributed.broadcast(shared, 0, async_op=True))
         return _bytes(shared)
+
+    def before_us(self) -> int:
+        """See Ranks."""
+        return self._roll_call.before_us()
 
     def _reduced(self, tensor: Tensor, operation: str = "SUM") -> Tensor:
         by = getattr(torch.distributed.ReduceOp, operation)  # not earlier: some builds of torch lack the module

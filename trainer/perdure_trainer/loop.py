@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import torch
 
-from perdure_api.pod import GRACE_SECONDS
 from perdure_trainer import state
 from perdure_trainer.checkpoints.writer import ADVICE
 from perdure_trainer.data.ahead import ahead
 from perdure_trainer.distributed import Alone
 from perdure_trainer.failures import Diverged, PeerLost, Stopped, TemporaryError
+from perdure_trainer.last_save import LAST_SAVE_SECONDS, LastSave
 from perdure_trainer.schedule import learning_rate, samples_per_step
 from perdure_trainer.state import Position, Randomness
 
@@ -30,18 +30,13 @@ if TYPE_CHECKING:
     from perdure_trainer.distributed import Ranks
     from perdure_trainer.losses import Losses
     from perdure_trainer.models.contract import Batch, Samples, TrainableModel
+    from perdure_trainer.state import Snapshot
     from perdure_trainer.stopping import StopSignal
 
 _log = structlog.get_logger()
 
-LAST_SAVE_SECONDS: Final = GRACE_SECONDS - 5.0
-"""What the last save may take after SIGTERM, with the one that was under way: a micro-step came before, and last words
-come after."""
-PEER_LOST_SAVE_SECONDS: Final = 8.0
-"""What both may take when another rank is lost: all are to end within 30 s of it."""
 _STEPS_AHEAD: Final = 2
 """Steps whose batches are made while others are computed."""
-LAST_SAVE_TRIES: Final = 3
 _LOSS_MEMORY: Final = 0.9
 """Weight of the past in the moving average of the loss."""
 
@@ -93,7 +88,7 @@ class Training:
             Diverged: the loss is no longer a number; nothing of that step is saved.
             Fenced: a newer attempt has begun.
             TemporaryError: checkpoint.maxFailures saves have failed in a row.
-            PeerLost: another rank is gone or hangs; the last whole step is saved.
+            PeerLost: another rank is gone or hangs; the last whole step is saved, by this rank or another.
         """
         self.model.module.train()
         with closing(ahead(self._steps(position), _STEPS_AHEAD)) as steps:
@@ -115,10 +110,9 @@ class Training:
         for batches in steps:
             try:
                 report = self._step(batches, position, begun)
-            except PeerLost:
-                self._save_last(position, PEER_LOST_SAVE_SECONDS)
-                self.stop.raise_if_requested()
-                raise
+            except PeerLost as lost:
+                kind, sentence = (Stopped, self.stop.because) if self.stop.requested else (PeerLost, str(lost))
+                raise kind(self._outlive(position, sentence)) from lost
             if report is None:
                 self._save_last(position, LAST_SAVE_SECONDS)
                 raise Stopped(self.stop.because)
@@ -203,20 +197,29 @@ class Training:
 
     def _submit(self, position: Position) -> None:
         if self.ranks.place.leads:
-            self.writer.submit(state.take(self.model.module, self.optimizer, position, self.losses.points))
+            self.writer.submit(self._snapshot(position))
 
     def _save_last(self, position: Position, timeout_seconds: float | None) -> None:
-        if not self.ranks.place.leads:
-            return
-        deadline = None if timeout_seconds is None else self.clock() + timeout_seconds
-        while self.writer.collect(self._until(deadline)) and self.writer.step < position.step:
-            if self._until(deadline) == 0 or self.writer.failures >= LAST_SAVE_TRIES:
-                return
-            self._submit(position)
+        if self.ranks.place.leads:
+            self._last_save(position).save(timeout_seconds)
 
-    def _until(self, deadline: float | None) -> float | None:
-        """Seconds that are left, never below 0; None without a deadline."""
-        return None if deadline is None else max(0.0, deadline - self.clock())
+    def _outlive(self, position: Position, sentence: str) -> str:
+        """Sees to it that the last whole step is saved when a rank is lost; the sentence with what became of that.
+
+        The step that is under way has changed nothing yet but gradients and generators: a peer is lost only where it is
+        waited for, and the optimizer waits for nobody. A rank for which the last sum of a step was whole when another
+        was lost has done that step, and saves it; those that lack the sum save the one before.
+        """
+        # As at the beginning of the step, and on any rank: whoever saves writes the same.
+        Randomness.seed(self.spec.seed, 0, position.step)
+        told = self._last_save(position).save_as_survivor(self.ranks.before_us())
+        return f"{sentence}; {told}" if told and told not in sentence else sentence
+
+    def _last_save(self, position: Position) -> LastSave:
+        return LastSave(self.writer, position.step, lambda: self._snapshot(position), self.clock)
+
+    def _snapshot(self, position: Position) -> Snapshot:
+        return state.take(self.model.module, self.optimizer, position, self.losses.points)
 
 
 def _after(position: Position, samples: int, labels: int, loss: float, seconds: float) -> Position:

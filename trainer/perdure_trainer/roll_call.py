@@ -36,6 +36,8 @@ HANG_SECONDS: Final = 18.0
 HANG_FACTOR: Final = 10
 FAREWELL_SECONDS: Final = 2 * PERIOD_SECONDS + 1
 """How long rank 0 keeps the store for others to read why it ends."""
+_LAST_WORD_SECONDS: Final = PERIOD_SECONDS
+"""How long another rank tries to say why it ends: a store whose holder is frozen takes no word."""
 _CONNECT_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.1
 _STORE_ERRORS: Final = (DistError, RuntimeError, OSError)
@@ -100,6 +102,17 @@ class Peers:
         if self.own != 0 and (silence := now - self.heard_at) > SILENCE_SECONDS:
             return f"{self.name(0)} is gone: it has not answered for {silence:.0f} s"
         return None
+
+    def before_us(self, now: float, *, store_is_gone: bool = False) -> int:
+        """How many ranks of lower numbers are there, as far as is known.
+
+        Args:
+            now: By the clock of `hear`.
+            store_is_gone: And with it rank 0: of the others nothing has been heard since.
+        """
+        store_is_gone = store_is_gone or now - self.heard_at > SILENCE_SECONDS
+        there = [not self.needs_nothing_more(sign) for sign in self.signs[: self.own]]
+        return sum(there[1:] if store_is_gone else there)
 
     def needs_nothing_more(self, sign: Sign) -> bool:
         """Whether a rank has said farewell, or never will."""
@@ -170,6 +183,10 @@ class RollCall:
             self._clock(), self.arrived, waited=waited, hang_seconds=hang_seconds
         )
         return PeerLost(message) if message else None
+
+    def before_us(self) -> int:
+        """How many ranks of lower numbers are there, as far as is known."""
+        return self.peers.before_us(self._clock(), store_is_gone=bool(self._refused))
 
     def whoever_is_lost(self, symptom: str, hurried: Callable[[], bool]) -> PeerLost:
         """The error for a connection between ranks that broke: named once it is known whose end broke it.
@@ -278,7 +295,7 @@ class RollCall:
         # In a thread that may be left behind: a store whose holder is frozen answers nobody.
         thread = Thread(target=self._say_farewell, daemon=True)
         thread.start()
-        thread.join(FAREWELL_SECONDS)
+        thread.join(FAREWELL_SECONDS if self._place.leads else _LAST_WORD_SECONDS)
 
     def _say_farewell(self) -> None:
         try:

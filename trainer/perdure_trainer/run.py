@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -134,7 +134,8 @@ class Run:
 
     def _train(self, model: TrainableModel, corpus: Corpus, fingerprints: dict[str, str], ranks: Ranks) -> Position:
         spec = self._settings.training
-        repository = Repository(self._stores, self._settings, fingerprints)
+        attempt = int(ranks.share(str(self._settings.attempt).encode()))  # without a cluster rank 0 alone has counted
+        repository = Repository(self._stores, replace(self._settings, attempt=attempt), fingerprints)
         optimizer = torch.optim.AdamW(
             [parameter for _, parameter in state.trainable(model.module)],
             lr=spec.learning_rate,
@@ -167,8 +168,9 @@ class Run:
         """Where training goes on. Rank 0 alone looks at the store: two ranks could see two newest checkpoints."""
         position = self._resume(repository, model, optimizer) if ranks.place.leads else Position()
         if ranks.place.world > 1:
-            snapshot = shared(ranks, state.take(model.module, optimizer, position))
+            snapshot = shared(ranks, state.take(model.module, optimizer, position, self._losses.points))
             state.put_back(snapshot, model.module, optimizer)
+            self._losses = Losses(snapshot.losses)
             position = snapshot.position
         return position
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from perdure_api.uri import StoreUri, parse_uri
 from perdure_data.stores import ObjectInfo, Stores
 from perdure_trainer.checkpoints.manifest import MANIFEST_NAME
 from perdure_trainer.checkpoints.payload import FILES
-from perdure_trainer.checkpoints.repository import Committed, Repository, committed, expendable
+from perdure_trainer.checkpoints.repository import Committed, Repository, committed, expendable, rank_of
 from perdure_trainer.failures import ConfigError, Fenced
 from perdure_trainer.losses import Point
 from perdure_trainer.memory import MemoryKills
 from perdure_trainer.settings import Settings
 from perdure_trainer.state import Position, Randomness, Snapshot
+from perdure_trainer.topology import Topology
 
 FINGERPRINTS = {"model": "sha256:m", "dataset": "sha256:d"}
 LIMIT = 2**20
@@ -218,6 +220,54 @@ def test_what_killed_saves_left_behind_is_deleted_but_not_a_newer_attempts_save(
     Repository(stores, settings(run_uri, 1), FINGERPRINTS).prune()
     second.prune()
     assert [info.uri for info in stores.list_objects(run_uri)] == [run_uri.child(begun.format(3))]
+
+
+class Interrupted(Repository):
+    """Somebody else comes in between the files of each save and its commit."""
+
+    def between(self, action: Callable[[], object]) -> Interrupted:
+        object.__setattr__(self, "action", action)  # the class is frozen
+        return self
+
+    def refuse_if_fenced(self) -> None:
+        vars(self)["action"]()
+        super().refuse_if_fenced()
+
+
+@pytest.mark.parametrize(
+    ("step", "other_step"), [pytest.param(7, 7, id="the same step"), pytest.param(7, 6, id="the one before")]
+)
+def test_two_ranks_that_both_think_the_other_lost_do_each_other_no_harm(
+    stores: Stores, run_uri: StoreUri, step: int, other_step: int
+) -> None:
+    """Rank 0 saves and tidies up whenever it likes, also while rank 1 saves: whatever is committed can be loaded."""
+    zero = repository(stores, run_uri)
+    own = replace(zero.settings, place=Topology(1, 2))
+
+    def zero_trains_on() -> None:
+        for each in (3, other_step):
+            zero.save(snapshot(each))
+            zero.prune()
+
+    reference = Interrupted(stores, own, FINGERPRINTS).between(zero_trains_on).save(snapshot(step))
+    zero.prune()
+    broken: list[str] = []
+    found = repository(stores, run_uri, attempt=2).load_newest(lambda _, why: broken.append(why))
+    assert found is not None
+    assert (found[0].step, found[1].position) == (step, snapshot(step).position)
+    assert not broken
+    assert rank_of(reference) == 1
+
+
+def test_what_a_killed_save_of_another_rank_left_behind_is_the_next_attempts_to_delete(
+    stores: Stores, run_uri: StoreUri
+) -> None:
+    half = run_uri.child("attempts/1/checkpoints/step-00000009-rank1_aaaaaaaa/adapter.safetensors")
+    stores.put(half, b"half")
+    repository(stores, run_uri, attempt=1).prune()
+    assert [info.uri for info in stores.list_objects(run_uri)] == [half]
+    repository(stores, run_uri, attempt=2).prune()
+    assert not list(stores.list_objects(run_uri))
 
 
 def test_a_listing_that_does_not_know_the_newest_manifest_costs_nothing(run_uri: StoreUri) -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from perdure_api.conditions import Reason
+from perdure_api.pod import CheckpointRef, TerminationMessage
 from perdure_workers.attempts.outcome import classify, classify_several
 from perdure_workers.watching.facts import Cause, PodFacts, pod_facts
 
@@ -288,7 +289,54 @@ def test_of_several_pods_the_one_that_explains_most_says_why(pods: list[PodFacts
         assert (outcome.reason, says in outcome.message) == (reason, True), outcome.message
 
 
-def test_how_far_several_came_is_what_rank_0_says() -> None:
-    outcome = classify_several([told(80, PEER), replace(pod("out-of-memory"), rank=1)])
+def words(step: int, checkpoint: int | None = None, message: str = "stopped by SIGTERM") -> str:
+    saved = None if checkpoint is None else CheckpointRef(uri=f"s3://b/step-{checkpoint}", step=checkpoint)
+    return TerminationMessage(message=message, step=step, from_step=0, checkpoint=saved).encode()
 
-    assert (outcome.reason, outcome.words.step, outcome.words.from_step) == (Reason.OUT_OF_MEMORY, 7, 0)
+
+GONE = replace(pod("running"), name="job-1-0-x")
+
+
+@pytest.mark.parametrize(
+    ("pods", "step", "checkpoint"),
+    [
+        pytest.param([told(80, words(7)), replace(pod("out-of-memory"), rank=1)], 7, None, id="one has told"),
+        pytest.param([told(80, words(7, 5)), told(80, words(7), rank=1)], 7, 5, id="rank 0 saves"),
+        pytest.param([GONE, told(80, words(7, 7), rank=1)], 7, 7, id="rank 0 is lost, and another saves"),
+        pytest.param([told(81, words(7, 5)), told(80, words(7, 7), rank=1)], 7, 7, id="rank 0 ends, and another saves"),
+        pytest.param([GONE, told(80, words(6), rank=1), told(80, words(7, 7), rank=2)], 7, 7, id="by a step further"),
+        pytest.param([told(1, words(0)), told(80, "boom", rank=1)], 0, None, id="not a step"),
+    ],
+)
+def test_how_far_several_came_is_what_the_one_says_that_came_furthest(
+    pods: list[PodFacts], step: int, checkpoint: int | None
+) -> None:
+    for order in (pods, pods[::-1]):
+        outcome = classify_several(order)
+        saved = outcome.words.checkpoint
+        assert (outcome.words.step, saved.step if saved else None) == (step, checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("pods", "ends"),
+    [
+        pytest.param(
+            [GONE, told(80, words(7, 7), rank=1)], "before it told how it ended (node {}); rank 1 saved step 7"
+        ),
+        pytest.param([told(143, words(7, 7)), replace(GONE, rank=1)], "(node {}); rank 0 saved step 7"),
+        pytest.param(
+            [told(80, words(7, 7, "rank 1 (x) hangs; rank 0 saved step 7")), told(**KILLED, rank=1)],
+            "rank 1 (x) hangs; rank 0 saved step 7",
+        ),
+        pytest.param([GONE, told(80, words(7, 5), rank=1)], "before it told how it ended (node {})"),
+    ],
+    ids=["rank 0 lost", "rank 1 lost", "said by the trainer", "not the last step"],
+)
+def test_who_saved_the_last_step_when_a_pod_was_lost_is_said_once(pods: list[PodFacts], ends: str) -> None:
+    assert classify_several(pods).message.endswith(ends.format(GONE.node))
+
+
+def test_of_several_that_have_done_their_work_nobody_is_said_to_have_saved() -> None:
+    done = [told(0, words(9, 9, "finished after 9 steps")), told(0, words(9, message="done"), rank=1)]
+
+    assert classify_several(done).message == "finished after 9 steps"

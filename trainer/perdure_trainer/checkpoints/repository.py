@@ -2,12 +2,14 @@
 
     <run>/attempts/<n>/started.json
     <run>/attempts/<n>/checkpoints/step-00000500-<8 random>/{payload files, manifest.json}
+    <run>/attempts/<n>/checkpoints/step-00000507-rank1_<8 random>/…
     <run>/attempts/<n>/checkpoints/latest.json
 
 The manifest is written last, and only if it is not there: it is the commit. Each writer has folders of its own, so
-that two of them can never mix their files. Loading trusts nothing: every byte is hashed first. A listing may be older
-than what it lists, reading is not: so the newest checkpoint is looked for by the head pointers (`latest.json`) too, and
-a newer attempt by its first trace.
+that two of them can never mix their files. Rank 0 writes; where a rank was lost, another may: its folders bear its
+number, so that rank 0 does not take what it writes for what a killed save left behind. Loading trusts nothing: every
+byte is hashed first. A listing may be older than what it lists, reading is not: so the newest checkpoint is looked for
+by the head pointers (`latest.json`) too, and a newer attempt by its first trace.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ from perdure_trainer.settings import Settings
 from perdure_trainer.state import Snapshot
 
 _log = structlog.get_logger()
-_FILE_PATH: Final = re.compile(rf"/attempts/(\d+)/{names.CHECKPOINTS_FOLDER}/step-(\d+)-\w+/[^/]+$")
+_FOLDER: Final = rf"/attempts/(\d+)/{names.CHECKPOINTS_FOLDER}/step-(\d+)-(?:rank(\d+)_)?\w+"
+_FILE_PATH: Final = re.compile(rf"{_FOLDER}/[^/]+$")
 _LATEST_NAME: Final = "latest.json"
 
 
@@ -71,6 +74,12 @@ def committed(paths: Iterable[StoreUri]) -> list[Committed]:
     return sorted(found, key=lambda each: (each.step, each.attempt, str(each.folder)), reverse=True)
 
 
+def rank_of(checkpoint: CheckpointRef) -> int:
+    """Which of several ranks made a checkpoint."""
+    found = re.search(_FOLDER, checkpoint.uri)
+    return int(found[3] or 0) if found else 0
+
+
 def expendable(checkpoints: list[Committed], attempt: int, keep: int) -> list[Committed]:
     """What may be deleted when this attempt has just committed.
 
@@ -83,8 +92,14 @@ def expendable(checkpoints: list[Committed], attempt: int, keep: int) -> list[Co
 
 
 def torn(paths: Sequence[StoreUri], attempt: int) -> set[StoreUri]:
-    """Folders of saves that were never committed, by this attempt or an earlier one, among the objects of a run."""
-    begun = {path.parent for path in paths if (match := _FILE_PATH.search(path.path)) and int(match[1]) <= attempt}
+    """Folders of saves that were never committed, by this attempt or an earlier one, among the objects of a run.
+
+    But for those of ranks of this attempt other than 0, which may be saving: they are the next attempt's to delete.
+    """
+    found = ((path.parent, match) for path in paths if (match := _FILE_PATH.search(path.path)))
+    begun = {
+        folder for folder, match in found if int(match[1]) < attempt or (int(match[1]) == attempt and not match[3])
+    }
     return begun - {each.folder for each in committed(paths)}
 
 
@@ -131,7 +146,8 @@ class Repository:
             StoreError: it could not be written; nothing was committed.
         """
         own = self.settings.attempt_uri.child(names.CHECKPOINTS_FOLDER)
-        folder = own.child(f"step-{snapshot.position.step:08}-{secrets.token_hex(4)}")
+        writer = "" if self.settings.place.leads else f"rank{self.settings.place.rank}_"
+        folder = own.child(f"step-{snapshot.position.step:08}-{writer}{secrets.token_hex(4)}")
         files = files_of(snapshot)
         for name, content in files.items():
             self.stores.put(folder.child(name), content)
@@ -149,6 +165,12 @@ class Repository:
         reference = CheckpointRef(uri=str(folder), step=manifest.step, time=manifest.time)
         self.stores.put(own.child(_LATEST_NAME), reference.model_dump_json().encode())
         return reference
+
+    def saved_since(self, step: int) -> CheckpointRef | None:
+        """The newest checkpoint of this attempt, whichever rank made it; None when it is of an earlier step."""
+        own = self.settings.attempt_uri.child(names.CHECKPOINTS_FOLDER)
+        newest = next(iter(committed(info.uri for info in self.stores.list_objects(own))), None)
+        return CheckpointRef(uri=str(newest.folder), step=newest.step) if newest and newest.step >= step else None
 
     def refuse_if_fenced(self) -> None:
         """Raises Fenced when a newer attempt has left any trace in the run's folder."""

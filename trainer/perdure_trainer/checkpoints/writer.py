@@ -26,6 +26,8 @@ ADVICE: Final = "Lower training.learningRate, or raise warmupSteps"
 """What to do about weights that grow without end."""
 RETRY_SECONDS: Final = 5.0
 """A failed save is taken again after this time, from the state as it is then."""
+_LOOK_SECONDS: Final = 0.5
+"""Between two looks whether another rank has saved."""
 
 
 class CheckpointWriter:
@@ -53,16 +55,17 @@ class CheckpointWriter:
         self._clock = clock
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._running: Future[CheckpointRef] | None = None
-        self._committed_step = from_step
+        self.committed_step = from_step
+        """The newest step that is saved."""
         self._rest_until = -math.inf
         self.step = from_step
         """The newest step that is saved, or is about to be."""
         self.newest: CheckpointRef | None = None
-        """The newest checkpoint that this attempt committed."""
+        """The newest checkpoint that this attempt committed, as far as this rank knows."""
         self.failures = 0
         """Saves that failed, in a row."""
         self.last_failure = ""
-        """Why the last of them did."""
+        """Why the last of them did; empty where there is none."""
 
     @property
     def ready(self) -> bool:
@@ -80,6 +83,14 @@ class CheckpointWriter:
         self.step = snapshot.position.step
         self._running = self._pool.submit(self._save, snapshot)
 
+    def submit_in_turn(self, snapshot: Snapshot, turn_seconds: float) -> None:
+        """Begins a save that is not needed where another rank makes it: after this time, unless one has by then.
+
+        It deletes nothing: another may be at work in the same attempt, and the next one tidies up.
+        """
+        self.step = snapshot.position.step
+        self._running = self._pool.submit(self._save_in_turn, snapshot, self._clock() + turn_seconds)
+
     def collect(self, timeout_seconds: float | None = 0) -> bool:
         """Takes note of how the save under way has ended; whether none is under way any more.
 
@@ -91,13 +102,13 @@ class CheckpointWriter:
             return True
         try:
             self.newest = self._running.result(timeout_seconds)
-            self._committed_step, self.failures = self.newest.step, 0
+            self.committed_step, self.failures, self.last_failure = self.newest.step, 0, ""
         except FutureTimeoutError:
             return False
         except StoreError as error:
             self.failures += 1
             self.last_failure = str(error)
-            self.step = self._committed_step
+            self.step = self.committed_step
             self._rest_until = self._clock() + RETRY_SECONDS
             _log.warning("checkpoint_failed", message=str(error), failures=self.failures)
             self._on_failure(str(error), self.failures)
@@ -105,13 +116,25 @@ class CheckpointWriter:
         return True
 
     def _save(self, snapshot: Snapshot) -> CheckpointRef:
+        reference = self._commit(snapshot)
+        try:
+            self._repository.prune()
+        except StoreError as error:
+            _log.warning("checkpoints_not_pruned", message=str(error))
+        return reference
+
+    def _save_in_turn(self, snapshot: Snapshot, begin_at: float) -> CheckpointRef:
+        while True:
+            if there := self._repository.saved_since(snapshot.position.step):
+                return there
+            if self._clock() >= begin_at:
+                return self._commit(snapshot)
+            time.sleep(_LOOK_SECONDS)
+
+    def _commit(self, snapshot: Snapshot) -> CheckpointRef:
         if not snapshot.finite:
             step = snapshot.position.step
             raise Diverged(f"the adapter has weights that are no numbers after step {step}; {self.last_good}. {ADVICE}")
         reference = self._repository.save(snapshot)
         _log.info("checkpoint_committed", uri=reference.uri, step=reference.step)
-        try:
-            self._repository.prune()
-        except StoreError as error:
-            _log.warning("checkpoints_not_pruned", message=str(error))
         return reference

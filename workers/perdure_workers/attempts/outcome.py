@@ -79,12 +79,18 @@ def classify_several(pods: Sequence[PodFacts], permanent_exit_codes: Collection[
     """The outcome of an attempt of several pods, which have all ended or are gone.
 
     The pod that explains most says why: when one ends, the others end because of it, by their own word or by the Job
-    controller's hand. How far the attempt came is rank 0's word.
+    controller's hand. How far the attempt came is the word of the one that came furthest: where a rank was lost, any
+    other may have saved what there was.
     """
     outcomes = [(pod, classify(pod, permanent_exit_codes)) for pod in sorted(pods, key=lambda pod: pod.rank)]
-    culprit, outcome = max(outcomes, key=lambda each: _weight(*each))  # of several equals the first, the lowest rank
-    words = next((each.words for pod, each in outcomes if pod.rank == 0 and each.words.step is not None), outcome.words)
-    return outcome.model_copy(update={"words": words, "message": _of_rank(culprit, outcome.message)})
+    # Of several equals the first, the lowest rank.
+    culprit, outcome = max(outcomes, key=lambda each: _weight(*each))
+    furthest, reached = max(outcomes, key=lambda each: _reached(each[1].words))
+    message = _of_rank(culprit, outcome.message)
+    if not outcome.completed:
+        message = _with_last_save(message, furthest, reached.words)
+    words = outcome.words if reached.words.step is None else reached.words
+    return outcome.model_copy(update={"words": words, "message": message})
 
 
 def of_stopped(outcome: Outcome | None, reason: Reason, *, built_in: bool) -> Outcome:
@@ -142,6 +148,19 @@ def _weight(pod: PodFacts, outcome: Outcome) -> int:
             return 6
         case _:
             return 5
+
+
+def _reached(words: TerminationMessage) -> tuple[int, int]:
+    """How far a pod came: what it saved counts more than what it did."""
+    return (words.checkpoint.step if words.checkpoint else -1, -1 if words.step is None else words.step)
+
+
+def _with_last_save(message: str, pod: PodFacts, words: TerminationMessage) -> str:
+    """The message with who saved the last step, where somebody did. A pod that lost another may say so itself."""
+    saved = words.checkpoint
+    if saved is None or saved.step != words.step or f"saved step {saved.step}" in message:
+        return message
+    return f"{message}; rank {pod.rank} saved step {saved.step}"
 
 
 def _of_rank(pod: PodFacts, message: str) -> str:

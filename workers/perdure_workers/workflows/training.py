@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -14,10 +13,9 @@ from temporalio.exceptions import FailureError, is_cancelled_exception
 with workflow.unsafe.imports_passed_through():
     from perdure_api import names
     from perdure_api.conditions import Reason
-    from perdure_api.events import EventKind, EventNote
+    from perdure_api.events import EventNote
     from perdure_api.names import job_name
-    from perdure_api.progress import AttemptCommand, Command
-    from perdure_api.spec import DeadlinesSpec, ResourcesSpec, RetrySpec, TrainingJobSpec
+    from perdure_api.spec import DeadlinesSpec, RetrySpec, TrainingJobSpec
     from perdure_api.status import TrainingJobStatus
     from perdure_api.workflow import (
         QUERY_STATUS,
@@ -28,7 +26,6 @@ with workflow.unsafe.imports_passed_through():
         TrainingInput,
         Wishes,
     )
-    from perdure_workers.attempts import placement
     from perdure_workers.attempts.outcome import Outcome, of_stopped
     from perdure_workers.attempts.retry import Again, GiveUp, GoOn, decide
     from perdure_workers.messages import (
@@ -38,7 +35,6 @@ with workflow.unsafe.imports_passed_through():
         CleanUp,
         Collected,
         CollectResult,
-        CommandAttempt,
         CreateJob,
         Monitor,
         PublishStatus,
@@ -46,6 +42,10 @@ with workflow.unsafe.imports_passed_through():
     from perdure_workers.story import Story, rfc3339, success_sentence
     from perdure_workers.workflows import calls
     from perdure_workers.workflows.calls import Refused, together
+    from perdure_workers.workflows.notes import note, warning
+    from perdure_workers.workflows.place import Place
+    from perdure_workers.workflows.requests import CheckpointRequests
+    from perdure_workers.workflows.suspension import Suspension
 
 WAIT_FOR_STORE: Final = (2.0, 60.0)
 """First and longest pause, in seconds, between looks at a store that does not answer."""
@@ -75,12 +75,11 @@ class TrainingWorkflow:
         )
         self._started_at = datetime.fromisoformat(self._story.status.start_time or rfc3339(workflow.now()))
         self._wishes = Wishes(generation=wish.job.generation, suspend=wish.spec.suspend)
-        self._suspended_at: datetime | None = None
-        self._suspended_seconds = wish.suspended_seconds
-        self._requests: list[CheckpointRequest] = []
-        self._answered = wish.answered
-        self._attempt_under_way: int | None = None
-        self._placement = wish.placement
+        self._suspension = Suspension(
+            lambda: self._wishes.suspend, self._story, self._publish, seconds=wish.suspended_seconds
+        )
+        self._requests = CheckpointRequests(wish.job, self._publish, wish.answered)
+        self._place = Place(self._spec, wish.placement)
         self._kueue_queue = wish.kueue_queue
 
     @workflow.query(name=QUERY_STATUS)
@@ -99,15 +98,12 @@ class TrainingWorkflow:
     @workflow.signal(name=SIGNAL_CHECKPOINT)
     def emergency_checkpoint(self, request: Any = None, *_: Any) -> None:
         """The running trainer is to save now: whoever says so in words that nobody understands means it too."""
-        request = _read(CheckpointRequest, request) or CheckpointRequest()
-        if not request.id or request.id != self._answered:
-            self._answered = request.id
-            self._requests.append(request)
+        self._requests.ask(_read(CheckpointRequest, request) or CheckpointRequest())
 
     @workflow.run
     async def run(self, wish: TrainingInput) -> TrainingJobStatus:  # noqa: ARG002 - __init__ has taken it
         """Never raises for anything that befalls the job: its end is in the status it returns."""
-        answering = asyncio.create_task(self._answer_requests())
+        answering = asyncio.create_task(self._requests.answer())
         try:
             await self._within_deadline()
         except (asyncio.CancelledError, FailureError) as error:
@@ -128,7 +124,7 @@ class TrainingWorkflow:
             while not work.done() and (left := self._active_seconds_left()) > 0:
                 await workflow.wait([work], timeout=left)
                 # While it is suspended no time of it passes.
-                await workflow.wait_condition(lambda: work.done() or not self._suspended_at)
+                await workflow.wait_condition(lambda: work.done() or not self._suspension.since)
         except asyncio.CancelledError:
             await calls.end(work)
             raise
@@ -142,19 +138,19 @@ class TrainingWorkflow:
         await self._fail(Reason.DEADLINE_EXCEEDED, message)
 
     def _active_seconds_left(self) -> float:
-        active = (workflow.now() - self._started_at).total_seconds() - self._suspended_seconds
+        active = (workflow.now() - self._started_at).total_seconds() - self._suspension.seconds
         return (self._deadlines.active_seconds or 0) - active
 
     async def _carry_through(self) -> None:
         try:
-            await self._while_suspended()
+            await self._suspension.wait_for_end()
             await self._check_inputs()
             collected = await self._train()
         except Refused as refused:
             await self._fail(refused.reason, refused.message)
             return
         self._story.succeeded(collected, workflow.now())
-        await self._publish(_note(Reason.COMPLETED, success_sentence(collected)))
+        await self._publish(note(Reason.COMPLETED, success_sentence(collected)))
 
     # Inputs
 
@@ -175,7 +171,7 @@ class TrainingWorkflow:
                     self._story.input_refused(refused.reason, refused.message, workflow.now(), refused.about)
                     raise
                 self._story.checking(workflow.now(), problem=refused.message)
-                await self._publish(_warning(refused.reason, refused.message))
+                await self._publish(warning(refused.reason, refused.message))
                 await asyncio.sleep(pause)
                 pause = min(longest, pause * 2)
                 self._cut_long_history()
@@ -194,8 +190,8 @@ class TrainingWorkflow:
         retry = self._spec.retry or RetrySpec()
         while True:
             self._cut_long_history()
-            await self._while_suspended()
-            spec = self._placed_spec()
+            await self._suspension.wait_for_end()
+            spec = self._place.spec
             number = self._story.attempt_started(workflow.now(), spec.nodes)
             end = await self._attempt(number, spec)
             self._story.attempt_ended(end, workflow.now())
@@ -209,30 +205,23 @@ class TrainingWorkflow:
                         raise Refused(reason, message)
                 case Again(after_seconds) if after_seconds or not self._wishes.suspend:
                     self._story.retrying(after_seconds, workflow.now())
-                    note = _warning(end.outcome.reason, self._story.status.message or end.outcome.message)
-                    await self._publish(note)
-                    await self._pause(after_seconds)
-
-    def _placed_spec(self) -> TrainingJobSpec:
-        """The spec of an attempt where it is tried now."""
-        resources = self._spec.resources or ResourcesSpec()
-        return self._spec.model_copy(update={"resources": placement.placed(resources, self._placement)})
+                    told = warning(end.outcome.reason, self._story.status.message or end.outcome.message)
+                    await self._publish(told)
+                    await self._suspension.pause(after_seconds)
 
     async def _fall_back(self, outcome: Outcome) -> bool:
         """Whether the next attempt is tried elsewhere."""
-        resources = self._spec.resources or ResourcesSpec()
-        elsewhere = placement.fall_back(resources, self._placement, outcome)
+        elsewhere = self._place.fall_back(outcome)
         if elsewhere is None:
             return False
-        self._placement = elsewhere
-        self._story.falling_back(placement.sentence(resources, elsewhere), workflow.now())
-        await self._publish(_warning(outcome.reason, self._story.status.message or outcome.message))
+        self._story.falling_back(elsewhere, workflow.now())
+        await self._publish(warning(outcome.reason, self._story.status.message or outcome.message))
         return True
 
     async def _attempt(self, number: int, spec: TrainingJobSpec) -> AttemptEnd:
         started_at = workflow.now().timestamp()
         starting = together(self._create_job(number, spec), self._publish())
-        if not await self._unless_suspended(starting):
+        if not await self._suspension.unless_it_comes(starting):
             await self._clean_up(attempt=number)
             return AttemptEnd(outcome=of_stopped(None, Reason.SUSPENDED, built_in=self._spec.built_in))
         request = Monitor(
@@ -247,7 +236,7 @@ class TrainingWorkflow:
             stacks_uri=_stacks_uri(self._job, spec, number),
             fenced=self._spec.built_in,
         )
-        missing = placement.missing(self._spec.resources or ResourcesSpec(), self._placement)
+        missing = self._place.missing
         if not missing:
             return await self._follow(request)
         awaited = AwaitRoom(job=self._job, spec=spec, attempt=number, missing=missing)
@@ -264,7 +253,7 @@ class TrainingWorkflow:
     async def _follow(self, request: Monitor, room: asyncio.Task[None] | None = None) -> AttemptEnd:
         """The end of an attempt, by itself, because the job is suspended, or because all its nodes are to be had."""
         monitor = asyncio.create_task(calls.monitor(request))
-        self._attempt_under_way = request.attempt
+        self._requests.attempt = request.attempt
         try:
             await workflow.wait_condition(
                 lambda: monitor.done() or self._wishes.suspend or (room is not None and room.done())
@@ -278,7 +267,7 @@ class TrainingWorkflow:
             await calls.end(monitor)
             raise
         finally:
-            self._attempt_under_way = None
+            self._requests.attempt = None
         end = monitor.result() if monitor.done() else None
         await calls.end(monitor)
         outcome = of_stopped(end.outcome if end else None, reason, built_in=self._spec.built_in)
@@ -291,9 +280,9 @@ class TrainingWorkflow:
             await together(self._clean_up(attempt=number), self._publish())
             return
         self._story.regrowing(workflow.now())
-        self._placement = placement.regrown(self._placement)
-        note = _note(Reason.REGROWN, self._story.status.message or "regrown")
-        await together(self._clean_up(attempt=number), self._publish(note))
+        self._place.regrow()
+        told = note(Reason.REGROWN, self._story.status.message or "regrown")
+        await together(self._clean_up(attempt=number), self._publish(told))
 
     async def _create_job(self, number: int, spec: TrainingJobSpec) -> None:
         """Creates the attempt's Job, however long quota or admission refuse it, up to startSeconds."""
@@ -307,7 +296,7 @@ class TrainingWorkflow:
                 if refused.reason is not Reason.JOB_REFUSED or workflow.now() >= give_up_at:
                     raise
                 self._story.start_refused(refused.message, workflow.now())
-                await self._publish(_warning(refused.reason, refused.message))
+                await self._publish(warning(refused.reason, refused.message))
                 await asyncio.sleep(pause)
                 pause = min(longest, pause * 2)
             else:
@@ -323,7 +312,7 @@ class TrainingWorkflow:
             if refused.reason is not Reason.STORE_UNAVAILABLE:
                 raise
             self._story.collecting(refused.message, workflow.now())
-            await self._publish(_warning(refused.reason, self._story.status.message or refused.message))
+            await self._publish(warning(refused.reason, self._story.status.message or refused.message))
         # Told once is enough, and what the server tries again by itself makes no history longer.
         return await calls.collect_result(request)
 
@@ -334,74 +323,20 @@ class TrainingWorkflow:
                     job=self._job.model_copy(update={"generation": self._wishes.generation}),
                     spec=self._spec.model_copy(update={"suspend": self._wishes.suspend}),
                     carried=self._story.status,
-                    suspended_seconds=self._suspended_seconds,
-                    answered=self._answered,
-                    placement=self._placement,
+                    suspended_seconds=self._suspension.seconds,
+                    answered=self._requests.answered,
+                    placement=self._place.now,
                     kueue_queue=self._kueue_queue,
                 ),
                 # A new run has no past to repeat: it begins on the current version, and stays with that.
                 initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
             )
 
-    # Suspension
-
-    async def _while_suspended(self) -> None:
-        """Returns when the job may go on."""
-        if not self._wishes.suspend:
-            return
-        self._suspended_at = workflow.now()
-        self._story.suspended(workflow.now())
-        await self._publish(_note(Reason.SUSPENDED, self._story.status.message or "suspended"))
-        await workflow.wait_condition(lambda: not self._wishes.suspend)
-        self._suspended_seconds += (workflow.now() - self._suspended_at).total_seconds()
-        self._suspended_at = None
-        self._story.resumed(workflow.now())
-        await self._publish(_note(Reason.RESUMED, "resumed"))
-
-    async def _unless_suspended(self, work: Coroutine[None, None, None]) -> bool:
-        """Whether the work was done before the job was suspended; its failure is raised."""
-        task = asyncio.create_task(work)
-        try:
-            await workflow.wait_condition(lambda: task.done() or self._wishes.suspend)
-        except asyncio.CancelledError:
-            await calls.end(task)
-            raise
-        if task.done():
-            task.result()
-            return True
-        await calls.end(task)
-        return False
-
-    async def _pause(self, seconds: float) -> None:
-        """Waits, unless the job is suspended: then it begins anew as soon as it is resumed."""
-        await self._unless_suspended(_sleep(seconds))
-
-    # Checkpoints on request
-
-    async def _answer_requests(self) -> None:
-        """Has the trainer told of each request; that it has saved is told by the trainer itself."""
-        while True:
-            await workflow.wait_condition(lambda: bool(self._requests))
-            request = self._requests.pop(0)
-            attempt = self._attempt_under_way
-            why = f": {request.reason}" if request.reason else ""
-            if attempt is not None and await self._command(attempt, request):
-                await self._publish(_note(Reason.CHECKPOINT_ASKED, f"a checkpoint was asked for{why}"))
-            else:
-                message = f"a checkpoint was asked for{why}; no trainer runs now, and what was saved before stays"
-                await self._publish(_warning(Reason.CHECKPOINT_ASKED, message))
-
-    async def _command(self, attempt: int, request: CheckpointRequest) -> bool:
-        command = AttemptCommand(
-            command=Command.CHECKPOINT, id=request.id or str(workflow.uuid4()), reason=request.reason
-        )
-        return await calls.command_attempt(CommandAttempt(job=self._job, attempt=attempt, command=command))
-
     # Ends
 
     async def _fail(self, reason: Reason, message: str) -> None:
         self._story.failed(reason, message, workflow.now())
-        await self._publish(_warning(reason, message))
+        await self._publish(warning(reason, message))
 
     async def _abandon(self) -> None:
         """Cancelled: nothing of the job may stay; what it has saved does."""
@@ -431,15 +366,3 @@ def _read(kind: type[M], argument: object) -> M | None:
     except ValidationError as error:
         workflow.logger.warning("signal of another shape: %s", error)
         return None
-
-
-async def _sleep(seconds: float) -> None:
-    await asyncio.sleep(seconds)
-
-
-def _note(reason: Reason, message: str) -> EventNote:
-    return EventNote(kind=EventKind.NORMAL, reason=reason, message=message)
-
-
-def _warning(reason: Reason, message: str) -> EventNote:
-    return EventNote(kind=EventKind.WARNING, reason=reason, message=message)
