@@ -101,6 +101,8 @@ class Reason(StrEnum):
     """Somebody asked for a checkpoint now."""
     REGROWN = "Regrown"
     """The nodes that it lacked are there; it goes on with all of them."""
+    RECALLED = "Recalled"
+    """Temporal has lost the history of its workflow; a new one goes on from what the object and the cluster tell."""
     FINISHED = "Finished"
     """It is over; the Succeeded condition says how."""
 

@@ -75,6 +75,9 @@ class TrainingInput(TolerantModel):
     spec: TrainingJobSpec
     carried: TrainingJobStatus | None = None
     """What was told so far, when a long history was cut and the workflow goes on in a new run."""
+    recalled: TrainingJobStatus | None = None
+    """What the object itself tells of this very job, should Temporal have lost the history of its workflow. A field of
+    its own: a worker that does not know it begins anew, where it would take an attempt under way for one that ended."""
     suspended_seconds: float = 0.0
     """How long it was suspended so far, which deadlines.activeSeconds does not count."""
     answered: str = ""

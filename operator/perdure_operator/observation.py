@@ -97,6 +97,12 @@ class Observation:
         return value if isinstance(value, int) else 0
 
     @property
+    def spoken_for(self) -> bool:
+        """Whether its own workflow has spoken; what a backup brought back is of another object's, of another uid."""
+        workflow = self.status.get("workflow")
+        return isinstance(workflow, dict) and workflow.get("id") == self.job.workflow_id
+
+    @property
     def taken_up(self) -> bool:
         """Whether a workflow has ever spoken: then its spec was good once, whatever this version thinks of it."""
         return bool(self.status.get("workflow")) or self.condition(ConditionType.ACCEPTED) is not None

@@ -28,6 +28,7 @@ from perdure_operator.decision import (
 )
 from perdure_operator.deletion import Deletions
 from perdure_operator.observation import Observation
+from perdure_operator.recall import recall
 from perdure_operator.services import Services
 from perdure_operator.speaker import Speaker
 from perdure_operator.tracker import Tracked
@@ -152,7 +153,9 @@ class Reconciler:
             return  # another wish by now
         if seen.waits_for_temporal:
             await self._speaker.publish(tracked, answers.temporal_is_back(seen, self._now()))
-        if await self._workflows.start(TrainingInput(job=seen.job, spec=spec, kueue_queue=seen.kueue_queue)):
+        # Of use only where Temporal has lost what it knew: a workflow that it knows is found, not started.
+        wish = TrainingInput(job=seen.job, spec=spec, recalled=recall(seen), kueue_queue=seen.kueue_queue)
+        if await self._workflows.start(wish):
             self._note_started(tracked)
         else:
             await self._workflow_is_closed(tracked)

@@ -149,8 +149,35 @@ def test_a_job_whose_history_temporal_lost_is_told_anew_from_what_the_cluster_sh
 
     assert phase(again) == "Succeeded", again["status"]
     assert [attempt["reason"] for attempt in again["status"]["attempts"]] == ["Failed", "Completed"]
+    assert again["status"]["attempts"][0] == job["status"]["attempts"][0], "what was told of the first one stays"
+    assert again["status"]["startTime"] == job["status"]["startTime"]
+    counters = again["status"]["attemptCounters"]
+    assert (counters["started"], counters["failed"], counters.get("disrupted", 0)) == (2, 1, 0)
+    events = jobs.kubectl.items("events", "--field-selector", "involvedObject.name=forgotten,reason=Recalled")
+    assert [event["message"].rpartition("; ")[2] for event in events] == ["it goes on with attempt 2"]
     assert again["status"]["workflow"]["runId"] != job["status"]["workflow"]["runId"]
     assert {pod["metadata"]["uid"] for pod in jobs.pods("forgotten")} == pods, "no attempt is made twice"
+
+
+@pytest.mark.alone
+def test_an_attempt_whose_job_is_gone_when_temporal_lost_its_history_is_not_made_again(
+    jobs: Jobs, system: Kubectl
+) -> None:
+    """The second attempt runs; the Job of the first is gone, and must not be made beside it."""
+    script = 'test "$PERDURE_ATTEMPT" = 2 || exit 1; sleep 20'
+    with watching_pods(jobs.kubectl) as log:
+        jobs.create("half-forgotten", jobs.own("sh", "-c", script, retry={"initialIntervalSeconds": 0}))
+        job = jobs.until("half-forgotten", lambda job: phase(job) == "Running" and second_attempt(job))
+        jobs.kubectl("delete", "job", "half-forgotten-1")
+
+        forget(system, job["status"]["workflow"]["id"])
+        kill_pods(system, "operator")
+        again = jobs.finished("half-forgotten")
+
+        assert log.most_at_once["half-forgotten"] == 1
+    assert phase(again) == "Succeeded", again["status"]
+    assert [attempt["reason"] for attempt in again["status"]["attempts"]] == ["Failed", "Completed"]
+    assert [pod["metadata"]["labels"]["perdure.dev/attempt"] for pod in jobs.pods("half-forgotten")] == ["2"]
 
 
 def second_attempt(job: Document) -> bool:

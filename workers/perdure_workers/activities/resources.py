@@ -29,8 +29,16 @@ from perdure_control.cluster import (
 )
 from perdure_control.statuses import TRAINING_JOBS
 from perdure_workers.activities.refusal import refusal
+from perdure_workers.attempts.recall import attempts_shown
 from perdure_workers.manifests import PodDefaults, needs_service, rank_service, training_job
-from perdure_workers.messages import ActivityName, CleanUp, CommandAttempt, CreateJob
+from perdure_workers.messages import (
+    ActivityName,
+    AttemptsFound,
+    CleanUp,
+    CommandAttempt,
+    CreateJob,
+    FindAttempts,
+)
 
 _LOOK_SECONDS: Final = 0.5
 _LONGEST_WAIT_SECONDS: Final = GRACE_SECONDS + 35
@@ -80,6 +88,17 @@ class ResourceActivities:
                 raise refusal(Reason.JOB_REFUSED, f"the API server refuses the Job: {error.message}") from error
             raise
         log.info("training_job_created", attempt=request.attempt)
+
+    @activity.defn(name=ActivityName.FIND_ATTEMPTS)
+    async def find_attempts(self, request: FindAttempts) -> AttemptsFound:
+        """The attempts of which there is something in the cluster."""
+        job = request.job
+        selector = f"{names.LABEL_JOB_UID}={job.uid}"
+        jobs = await self._list(JOBS.path(job.namespace), selector)
+        pods = await self._list(PODS.path(job.namespace), selector)
+        found = attempts_shown(jobs, pods)
+        log.info("attempts_found", attempts=[each.number for each in found])
+        return AttemptsFound(attempts=found)
 
     @activity.defn(name=ActivityName.COMMAND_ATTEMPT)
     async def command_attempt(self, request: CommandAttempt) -> bool:

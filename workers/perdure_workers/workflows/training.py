@@ -30,6 +30,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from perdure_workers.attempts import placement
     from perdure_workers.attempts.outcome import Outcome, of_stopped
+    from perdure_workers.attempts.recall import Recollection, attempt_of, recollect, suspended_seconds
     from perdure_workers.attempts.retry import Again, GiveUp, GoOn, decide
     from perdure_workers.messages import (
         AttemptEnd,
@@ -40,6 +41,7 @@ with workflow.unsafe.imports_passed_through():
         CollectResult,
         CommandAttempt,
         CreateJob,
+        FindAttempts,
         Monitor,
         PublishStatus,
     )
@@ -61,23 +63,22 @@ class TrainingWorkflow:
 
     @workflow.init
     def __init__(self, wish: TrainingInput) -> None:
-        """The wish, and the story so far when a long history was cut."""
+        """The wish, and the story so far when a long history was cut, or lost."""
         self._job = wish.job
         self._spec: TrainingJobSpec = wish.spec.completed()
         self._deadlines = self._spec.deadlines or DeadlinesSpec()
-        self._story = (
-            Story(wish.job, wish.carried)
-            if wish.carried
-            else Story.begin(wish.job, workflow.info().run_id, workflow.now())
-        )
+        self._story = _story_of(wish)
         self._started_at = datetime.fromisoformat(self._story.status.start_time or rfc3339(workflow.now()))
         self._wishes = Wishes(generation=wish.job.generation, suspend=wish.spec.suspend)
         self._suspended_at: datetime | None = None
         self._suspended_seconds = wish.suspended_seconds
+        if wish.recalled:
+            self._suspended_seconds += suspended_seconds(wish.recalled, workflow.now())
         self._requests: list[CheckpointRequest] = []
         self._answered = wish.answered
         self._attempt_under_way: int | None = None
         self._placement = wish.placement
+        self._recall = wish.recalled is not None
         self._kueue_queue = wish.kueue_queue
 
     @workflow.query(name=QUERY_STATUS)
@@ -144,14 +145,39 @@ class TrainingWorkflow:
 
     async def _carry_through(self) -> None:
         try:
-            await self._while_suspended()
-            await self._check_inputs()
-            collected = await self._train()
+            recollection = await self._recollect() if self._recall else Recollection()
+            if recollection.completed is not None:
+                collected = await self._collect(recollection.completed)
+            else:
+                collected = await self._train(recollection.under_way)
         except Refused as refused:
             await self._fail(refused.reason, refused.message)
             return
         self._story.succeeded(collected, workflow.now())
         await self._publish(_note(Reason.COMPLETED, success_sentence(collected)))
+
+    # A lost history
+
+    async def _recollect(self) -> Recollection:
+        """Finds where the job was, tells so, and ends what may still run of attempts that count no more.
+
+        Where an attempt is followed, that does not wait for pods on nodes that do not answer: it runs beside them
+        anyhow.
+        """
+        found = (await calls.find_attempts(FindAttempts(job=self._job))).attempts
+        recollection = recollect(self._story.status, found)
+        if not self._wishes.suspend:
+            self._story.not_suspended(workflow.now(), self._suspended_seconds)
+        self._story.recalled(recollection, found, workflow.now())
+        if attempts := self._story.status.attempts:
+            self._placement = placement.recalled(self._spec.resources or ResourcesSpec(), attempts[-1])
+        await self._publish(_warning(Reason.RECALLED, self._story.status.message or ""))
+        for number in recollection.leftovers:
+            if recollection.under_way is None:
+                await self._clean_up(attempt=number)
+            else:
+                await calls.clean_up(CleanUp(job=self._job, attempt=number))
+        return recollection
 
     # Inputs
 
@@ -182,19 +208,24 @@ class TrainingWorkflow:
 
     # Attempts
 
-    async def _train(self) -> Collected:
+    async def _train(self, under_way: int | None) -> Collected:
         """Attempts until one completes.
 
+        Args:
+            under_way: One that has begun already; None: none has.
+
         Raises:
-            Refused: no further attempt makes sense.
+            Refused: no further attempt makes sense; or the inputs are none to begin the first with.
         """
         retry = self._spec.retry or RetrySpec()
-        while True:
-            self._cut_long_history()
+        if under_way is None:
             await self._while_suspended()
-            spec = self._placed_spec()
-            number = self._story.attempt_started(workflow.now(), spec.nodes)
-            end = await self._attempt(number, spec)
+            await self._check_inputs()
+        while True:
+            if under_way is None:
+                number, end = await self._next_attempt()
+            else:
+                number, end, under_way = under_way, await self._recalled_attempt(under_way), None
             self._story.attempt_ended(end, workflow.now())
             if end.outcome.pod_remains:
                 await self._clean_up(attempt=number)
@@ -226,12 +257,30 @@ class TrainingWorkflow:
         await self._publish(_warning(outcome.reason, self._story.status.message or outcome.message))
         return True
 
+    async def _next_attempt(self) -> tuple[int, AttemptEnd]:
+        """Its number, and how it ended."""
+        self._cut_long_history()
+        await self._while_suspended()
+        spec = self._placed_spec()
+        alternative = self._placement.alternative - 1 if self._placement.alternative else None
+        number = self._story.attempt_started(workflow.now(), spec.nodes, alternative)
+        return number, await self._attempt(number, spec)
+
     async def _attempt(self, number: int, spec: TrainingJobSpec) -> AttemptEnd:
         started_at = workflow.now().timestamp()
         starting = together(self._create_job(number, spec), self._publish())
         if not await self._unless_suspended(starting):
             await self._clean_up(attempt=number)
             return AttemptEnd(outcome=of_stopped(None, Reason.SUSPENDED, built_in=self._spec.built_in))
+        return await self._to_its_end(number, spec, started_at)
+
+    async def _recalled_attempt(self, number: int) -> AttemptEnd:
+        """The end of an attempt that had begun when the history was lost."""
+        told = attempt_of(self._story.status, number)
+        started_at = datetime.fromisoformat(told.start_time) if told else workflow.now()
+        return await self._to_its_end(number, self._placed_spec(), started_at.timestamp())
+
+    async def _to_its_end(self, number: int, spec: TrainingJobSpec, started_at: float) -> AttemptEnd:
         request = Monitor(
             job=self._job,
             attempt=number,
@@ -350,7 +399,7 @@ class TrainingWorkflow:
         await workflow.wait_condition(lambda: not self._wishes.suspend)
         self._suspended_seconds += (workflow.now() - self._suspended_at).total_seconds()
         self._suspended_at = None
-        self._story.resumed(workflow.now())
+        self._story.resumed(workflow.now(), self._suspended_seconds)
         await self._publish(_note(Reason.RESUMED, "resumed"))
 
     async def _unless_suspended(self, work: Coroutine[None, None, None]) -> bool:
@@ -410,6 +459,14 @@ class TrainingWorkflow:
 
     async def _publish(self, *notes: EventNote) -> None:
         await calls.publish(PublishStatus(job=self._job, status=self._story.status, notes=list(notes)))
+
+
+def _story_of(wish: TrainingInput) -> Story:
+    if wish.carried:
+        return Story(wish.job, wish.carried)
+    if wish.recalled:
+        return Story.recall(wish.job, wish.recalled, workflow.info().run_id)
+    return Story.begin(wish.job, workflow.info().run_id, workflow.now())
 
 
 def _stacks_uri(job: JobRef, spec: TrainingJobSpec, attempt: int) -> str | None:
