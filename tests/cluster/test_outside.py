@@ -32,6 +32,9 @@ def evict(jobs: Jobs, name: str) -> None:
 
 BY_HAND: dict[str, Callable[[Jobs, str], object]] = {
     "job-deleted": lambda jobs, name: jobs.kubectl("delete", "job", f"{name}-1", "--wait=false"),
+    "job-deleted-without-its-pods": lambda jobs, name: jobs.kubectl(
+        "delete", "job", f"{name}-1", "--cascade=orphan", "--wait=false"
+    ),
     "job-suspended": patched('{"suspend": true}'),
     "job-without-pods": patched('{"parallelism": 0}'),
     "job-with-a-deadline": patched('{"activeDeadlineSeconds": 1}'),
@@ -80,6 +83,17 @@ def test_a_pod_that_writes_more_than_it_may_ends_as_out_of_disk(jobs: Jobs) -> N
     assert (first["reason"], second["reason"]) == ("OutOfDisk", "Completed")
     assert "raise spec.resources.ephemeralStorage" in first["message"]
     assert job["status"]["attemptCounters"]["failed"] == 1
+
+
+def test_a_pod_that_was_taken_from_its_job_goes_with_the_trainingjob(jobs: Jobs) -> None:
+    jobs.create("taken", jobs.own("sleep", "600"))
+    jobs.until("taken", lambda job: phase(job) == "Running")
+    selector = f"perdure.dev/trainingjob-uid={jobs.get('taken')['metadata']['uid']}"
+    jobs.kubectl("delete", "job", "taken-1", "--cascade=orphan", "--wait=false")
+
+    jobs.kubectl("delete", "trainingjob", "taken", "--timeout=60s")
+
+    wait_until(lambda: not jobs.kubectl.items("pods", "-l", selector), 60, lambda: "a pod of it is left")
 
 
 def test_a_job_restored_from_a_backup_runs_as_a_job_of_its_own(jobs: Jobs) -> None:

@@ -174,6 +174,43 @@ def test_a_pod_that_is_gone_is_judged_by_its_last_state() -> None:
     assert assessment.outcome.reason is Reason.DISRUPTED
 
 
+@pytest.mark.parametrize(
+    ("job", "reason", "says"),
+    [
+        (None, Reason.JOB_DELETED, "its Job was deleted without its pods (--cascade=orphan), which are ended now"),
+        (JOB, Reason.DISRUPTED, "somebody took pods from its Job j-1"),
+    ],
+    ids=["with its Job deleted", "by hand"],
+)
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_pod_that_was_taken_from_its_job_ends_the_attempt_and_is_to_be_removed(
+    job: JobFacts | None, reason: Reason, says: str, nodes: int
+) -> None:
+    taken = replace(pod("running"), orphan=True)
+    pods = tuple(replace(taken, name=f"{taken.name}-{rank}", uid=str(rank), rank=rank) for rank in range(nodes))
+    view = AttemptView(job, job_was_deleted=job is None, pods=pods, lost_pods=())
+
+    assessment = assess(view, waited_seconds=1, start_seconds=60, nodes=nodes)
+
+    assert isinstance(assessment, Ended)
+    assert (assessment.outcome.reason, assessment.outcome.pod_remains) == (reason, True)
+    assert assessment.outcome.message == (
+        f"{says}: {', '.join(each.name for each in pods)}"
+        if job is None
+        else f"{says}, which would make others beside them: {', '.join(each.name for each in pods)}"
+    )
+
+
+@pytest.mark.parametrize(("name", "reason"), [("completed", Reason.COMPLETED), ("exit-1", Reason.FAILED)])
+def test_a_pod_that_ended_after_it_was_taken_from_its_job_is_judged_by_its_end(name: str, reason: Reason) -> None:
+    view = AttemptView(None, job_was_deleted=True, pods=(replace(pod(name), orphan=True),), lost_pods=())
+
+    assessment = look(view)
+
+    assert isinstance(assessment, Ended)
+    assert assessment.outcome.reason is reason
+
+
 def test_a_job_that_was_deleted_before_it_had_a_pod_is_told_as_deleted() -> None:
     assessment = look(AttemptView(None, job_was_deleted=True, pods=(), lost_pods=()))
 

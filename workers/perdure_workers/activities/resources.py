@@ -39,6 +39,7 @@ from perdure_workers.messages import (
     CreateJob,
     FindAttempts,
 )
+from perdure_workers.watching.facts import is_orphan
 
 _LOOK_SECONDS: Final = 0.5
 _LONGEST_WAIT_SECONDS: Final = GRACE_SECONDS + 35
@@ -118,7 +119,9 @@ class ResourceActivities:
 
     @activity.defn(name=ActivityName.CLEANUP_RESOURCES)
     async def cleanup_resources(self, request: CleanUp) -> None:
-        """Deletes Jobs and waits until no pod of them is left, or only such as are on a node that does not answer.
+        """Deletes Jobs and waits until no pod is left, or only such as are on a node that does not answer.
+
+        Pods go with their Job; one that was taken from its Job is deleted by itself.
 
         These are waited for too where the request says so: an Event then says how to end that. The Service goes when
         all attempts do.
@@ -135,6 +138,7 @@ class ResourceActivities:
         waited, told = 0.0, False
         while left := await self._list(PODS.path(job.namespace), selector):
             activity.heartbeat()
+            await self._end_orphans(job, left)
             if waited >= _LONGEST_WAIT_SECONDS and not told:
                 log.warning("pods_stuck", pods=[pod["metadata"]["name"] for pod in left])
                 if not request.until_gone:
@@ -143,6 +147,13 @@ class ResourceActivities:
                 told = True
             await asyncio.sleep(_LOOK_SECONDS)
             waited += _LOOK_SECONDS
+
+    async def _end_orphans(self, job: JobRef, pods: list[Document]) -> None:
+        for pod in pods:
+            metadata = pod["metadata"]
+            if is_orphan(pod) and "deletionTimestamp" not in metadata:
+                log.warning("orphan_deleted", pod=metadata["name"])
+                await self._cluster.delete(PODS.path(job.namespace, metadata["name"]), uid=metadata["uid"])
 
     async def _is_there(self, job: JobRef) -> bool:
         try:

@@ -86,9 +86,8 @@ def assess(
     overdue = waited_seconds >= start_seconds
     live = [pod for pod in view.pods if not (pod.ended or _is_lost(pod, fenced_at))]
     ended = [*(pod for pod in view.pods if pod not in live), *view.lost_pods]
-    if live and view.job_was_deleted:
-        names = ", ".join(sorted(pod.name for pod in live))
-        return Waiting(Reason.STOPPING, f"its Job is deleted, and its pods are being ended: {names}")
+    if live and (assessment := _assess_parted(view, live)):
+        return assessment
     if view.job and view.job.suspended and (assessment := _assess_suspended(view.job, live, ended, ran=ran)):
         return assessment
     if nodes > 1:
@@ -112,6 +111,26 @@ def assess(
         )
     waiting = Waiting(Reason.JOB_REFUSED, refusal) if refusal else Waiting(Reason.STARTING, "waiting for its pod")
     return _unless_overdue(waiting, overdue)
+
+
+def _assess_parted(view: AttemptView, live: list[PodFacts]) -> Assessment | None:
+    """An attempt whose pods may run while their Job is gone, or is theirs no more; None where all is as it was."""
+    if orphans := [pod for pod in live if pod.orphan and not pod.deleting]:
+        return Ended(_taken_from_its_job(orphans, view.job))
+    if not view.job_was_deleted:
+        return None
+    names = ", ".join(sorted(pod.name for pod in live))
+    return Waiting(Reason.STOPPING, f"its Job is deleted, and its pods are being ended: {names}")
+
+
+def _taken_from_its_job(orphans: list[PodFacts], job: JobFacts | None) -> Outcome:
+    """What became of an attempt whose pods nobody ends any more: clean-up does."""
+    names = ", ".join(sorted(pod.name for pod in orphans))
+    if job is None:
+        message = f"its Job was deleted without its pods (--cascade=orphan), which are ended now: {names}"
+        return Outcome(reason=Reason.JOB_DELETED, message=message, pod_remains=True)
+    message = f"somebody took pods from its Job {job.name}, which would make others beside them: {names}"
+    return Outcome(reason=Reason.DISRUPTED, message=message, pod_remains=True)
 
 
 def _is_lost(pod: PodFacts, now: float | None) -> bool:
