@@ -178,6 +178,9 @@ class TrainingJobStatus(TolerantModel):
     attempt_counters: AttemptCounters | None = Field(default=None, description="Counts over all attempts.")
     checkpoint: CheckpointStatus | None = Field(default=None, description="The newest checkpoint.")
     result: ResultStatus | None = Field(default=None, description="What came out.")
+    kueue_queue: str | None = Field(
+        default=None, max_length=63, description="The queue of Kueue that Jobs of attempts to come wait in."
+    )
     workflow: WorkflowStatus | None = Field(default=None, description="The Temporal workflow behind it.")
 
     @property

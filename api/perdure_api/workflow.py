@@ -42,10 +42,12 @@ class JobRef(TolerantModel):
 
 
 class Wishes(TolerantModel):
-    """The part of the spec that may change while a job runs. The newest counts: told twice or late does no harm."""
+    """What may change while a job runs. The newest generation counts: told twice or late does no harm."""
 
     generation: int
     suspend: bool = False
+    kueue_queue: str | None = None
+    """The queue of Kueue that Jobs of attempts to come wait in. Empty: none; None: nothing is said of it."""
 
 
 class CheckpointRequest(TolerantModel):

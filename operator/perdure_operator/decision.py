@@ -88,6 +88,8 @@ class Told:
     generation: int = 0
     """Of the spec."""
     checkpoint_request: str = ""
+    kueue_queue: str | None = None
+    """None: nothing."""
     cancelled: bool = False
 
 
@@ -149,12 +151,20 @@ def place_is_news(seen: Observation, place: Place) -> bool:
 def _decide_running(seen: Observation, told: Told) -> Decision:
     if seen.cancel:
         return Step.REST if told.cancelled else Step.CANCEL
-    if seen.job.generation > max(seen.observed_generation, told.generation, 1):
-        # With the first generation the workflow was started.
+    # With the first generation the workflow was started.
+    spec_is_news = seen.job.generation > max(seen.observed_generation, told.generation, 1)
+    if spec_is_news or _queue_is_news(seen, told):
         return TellWishes(seen.wishes)
     if seen.checkpoint_request and seen.checkpoint_request != told.checkpoint_request:
         return AskCheckpoint(CheckpointRequest(id=seen.checkpoint_request, reason=seen.checkpoint_request))
     return Step.REST
+
+
+def _queue_is_news(seen: Observation, told: Told) -> bool:
+    """Whether the label of Kueue's queue is another one than the workflow knows: labels change no generation."""
+    if told.kueue_queue is not None:
+        return seen.kueue_queue != told.kueue_queue
+    return seen.spoken_for and seen.kueue_queue != (seen.status.get("kueueQueue") or "")
 
 
 def _decide_deleting(seen: Observation) -> Decision:

@@ -78,8 +78,8 @@ class Observation:
 
     @property
     def wishes(self) -> Wishes:
-        """The part of the spec that may change while the job runs."""
-        return Wishes(generation=self.job.generation, suspend=self.suspend)
+        """What may change while the job runs."""
+        return Wishes(generation=self.job.generation, suspend=self.suspend, kueue_queue=self.kueue_queue)
 
     @property
     def purge(self) -> PurgeInput | None:

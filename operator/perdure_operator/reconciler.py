@@ -166,7 +166,7 @@ class Reconciler:
         match decision:
             case TellWishes(wishes):
                 heard = await self._workflows.tell(job, wishes)
-                told = replace(told, generation=wishes.generation)
+                told = replace(told, generation=wishes.generation, kueue_queue=wishes.kueue_queue)
                 tracked.asleep = tracked.asleep and wishes.suspend
             case AskCheckpoint(request):
                 heard = await self._workflows.ask_checkpoint(job, request)

@@ -148,6 +148,10 @@ class Story:
         self._job = self._job.model_copy(update={"generation": generation})
         self._update(observed_generation=generation)
 
+    def left_to_kueue(self, queue: str) -> None:
+        """The Jobs of attempts to come wait in this queue of Kueue; empty: in none."""
+        self._update(kueue_queue=queue or None)
+
     def suspending(self, now: datetime) -> None:
         """The newest attempt is told to end."""
         self._now_doing(Reason.SUSPENDED, "spec.suspend is true: its pods save and end", now)

@@ -80,6 +80,7 @@ class TrainingWorkflow:
         self._placement = wish.placement
         self._recall = wish.recalled is not None
         self._kueue_queue = wish.kueue_queue
+        self._story.left_to_kueue(wish.kueue_queue)
 
     @workflow.query(name=QUERY_STATUS)
     def status(self) -> TrainingJobStatus:
@@ -88,9 +89,15 @@ class TrainingWorkflow:
 
     @workflow.signal(name=SIGNAL_WISHES)
     def wish(self, wishes: Any = None, *_: Any) -> None:
-        """The mutable part of the spec has changed. One that is older than what is known changes nothing."""
+        """What may change has changed. One that is older than what is known changes nothing."""
         wishes = _read(Wishes, wishes)
-        if wishes and wishes.generation > self._wishes.generation:
+        if wishes is None or wishes.generation < self._wishes.generation:
+            return
+        if wishes.kueue_queue is not None:
+            # A label: it may change while the generation stays.
+            self._kueue_queue = wishes.kueue_queue
+            self._story.left_to_kueue(self._kueue_queue)
+        if wishes.generation > self._wishes.generation:
             self._wishes = wishes
             self._story.heard(wishes.generation)
 
