@@ -34,10 +34,10 @@ _HOW_IT_ENDED: Final = {
 
 
 def waiting_for_temporal(seen: Observation, address: str, now: datetime) -> dict[str, Any]:
-    """No workflow can be started now, but one will be."""
+    """No workflow can be started or told anything now; what is to be done will be."""
     message = (
-        f"Temporal at {address} cannot be reached, so the job cannot start yet; it starts by itself as soon as "
-        f"Temporal answers. If this lasts, look at Temporal and at the operator's setting temporal.address"
+        f"{_away(seen, address)} as soon as Temporal answers. If this lasts, look at Temporal and at the operator's "
+        f"setting temporal.address"
     )
     return _pending(seen, Reason.TEMPORAL_UNAVAILABLE, message, now)
 
@@ -47,7 +47,8 @@ def temporal_is_back(seen: Observation, now: datetime) -> dict[str, Any]:
 
     It goes out before the start: after it, it could overtake what the workflow itself says.
     """
-    return _pending(seen, Reason.PENDING, "Temporal answers again; the job's workflow is being started", now)
+    then = "goes on" if seen.taken_up else "is being started"
+    return _pending(seen, Reason.PENDING, f"Temporal answers again; the job's workflow {then}", now)
 
 
 def deletion_waits(seen: Observation, reason: Reason, message: str, now: datetime) -> dict[str, Any]:
@@ -175,9 +176,9 @@ def acknowledged(seen: Observation) -> dict[str, Any]:
     return {**seen.status, "observedGeneration": generation, "conditions": conditions}
 
 
-def note_waiting(address: str) -> EventNote:
+def note_waiting(seen: Observation, address: str) -> EventNote:
     """The Event beside `waiting_for_temporal`."""
-    message = f"Temporal at {address} cannot be reached; the job starts by itself as soon as it answers"
+    message = f"{_away(seen, address)} as soon as Temporal answers"
     return EventNote(kind=EventKind.WARNING, reason=Reason.TEMPORAL_UNAVAILABLE, message=message)
 
 
@@ -207,6 +208,20 @@ def note_slow_purge(seen: Observation, waited_seconds: int) -> EventNote:
 def note_failed(status: dict[str, Any]) -> EventNote:
     """The Event beside `rejected` and `lost`."""
     return EventNote(kind=EventKind.WARNING, reason=Reason(status["reason"]), message=status["message"])
+
+
+def _away(seen: Observation, address: str) -> str:
+    """What it means for a job that Temporal is away, up to what happens when it is back."""
+    running = seen.condition(ConditionType.RUNNING)
+    if not seen.taken_up:
+        so = "so the job cannot start yet; it starts by itself"
+    elif seen.suspended and seen.suspend:
+        so = "so the job stays suspended whatever is asked of it; that is seen to"
+    elif running is not None and running.status is ConditionStatus.TRUE:
+        so = "so what is asked of the job has to wait; its pods run on, and how they end is seen to"
+    else:
+        so = "so the job cannot go on yet; it goes on by itself"
+    return f"Temporal at {address} cannot be reached, {so}"
 
 
 def _how_not_to_wait(seen: Observation) -> str:

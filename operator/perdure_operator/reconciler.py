@@ -261,7 +261,7 @@ class Reconciler:
         elif not tracked.seen.terminal:
             status = answers.waiting_for_temporal(tracked.seen, self._address, self._now())
             await self._speaker.publish(tracked, status)
-            await self._speaker.tell_once(tracked, answers.note_waiting(self._address))
+            await self._speaker.tell_once(tracked, answers.note_waiting(tracked.seen, self._address))
 
     def _says_that_it_waits(self, seen: Observation) -> bool:
         if not seen.waits_for_temporal:
