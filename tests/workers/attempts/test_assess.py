@@ -275,6 +275,34 @@ def test_several_pods_wait_for_the_one_that_cannot_start(other: str) -> None:
     assert (overdue.outcome.reason, overdue.outcome.pod_remains) == (Reason.NO_CAPACITY, True)
 
 
+STARTING, RUNS, NO_ROOM, NO_IMAGE = "starting", "running", "unschedulable", "image-not-found"
+
+
+@pytest.mark.parametrize(
+    ("names", "reason", "who"),
+    [
+        ([RUNS, NO_ROOM], Reason.NO_CAPACITY, "r1 (1 of 2 pods): no node can take the pod"),
+        ([STARTING, NO_ROOM], Reason.NO_CAPACITY, "r1 (1 of 2 pods): no node can take the pod"),
+        ([NO_ROOM, NO_IMAGE], Reason.NO_CAPACITY, "r0 (1 of 2 pods): no node can take the pod"),
+        ([NO_IMAGE, NO_ROOM, NO_IMAGE], Reason.IMAGE_PULL_FAILED, "r0, r2 (2 of 3 pods): ErrImagePull"),
+        ([RUNS, *[NO_ROOM] * 5], Reason.NO_CAPACITY, "r1, r2, r3 and 2 others (5 of 6 pods): no node can take"),
+        ([RUNS, STARTING], Reason.STARTING, "pod r1 is starting on node"),
+    ],
+    ids=["one", "beside one that starts", "two that lack different things", "two the same", "many", "only slow"],
+)
+def test_which_of_several_pods_holds_the_others_up_is_said(names: list[str], reason: Reason, who: str) -> None:
+    pods = tuple(replace(of_rank(rank, name), name=f"r{rank}") for rank, name in enumerate(names))
+
+    waiting = assess(with_pods(*pods), waited_seconds=1, start_seconds=60, nodes=len(pods))
+    overdue = assess(with_pods(*pods), waited_seconds=60, start_seconds=60, nodes=len(pods))
+
+    assert isinstance(waiting, Waiting)
+    assert (waiting.reason, waiting.message[: len(who)]) == (reason, who)
+    assert isinstance(overdue, Ended)
+    assert who.partition(":")[0] in overdue.outcome.message
+    assert overdue.outcome.reason is (Reason.DEADLINE_EXCEEDED if reason is Reason.STARTING else reason)
+
+
 def test_a_pod_that_was_not_created_yet_is_waited_for() -> None:
     for there in (of_rank(0, "running"), of_rank(0, "completed")):
         assert isinstance(several(there), Waiting)
