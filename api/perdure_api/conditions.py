@@ -53,6 +53,8 @@ class Reason(StrEnum):
     """Temporal does not answer; it is tried for ever."""
     WORKFLOW_LOST = "WorkflowLost"
     """The workflow ended without an answer (terminated, or its history is gone)."""
+    WORKFLOW_FAILING = "WorkflowFailing"
+    """The workflow's own code fails in the workers, again and again; nothing is lost, and other workers may go on."""
     CANCELLED = "Cancelled"
     """Somebody cancelled the workflow."""
 

@@ -51,6 +51,16 @@ def temporal_is_back(seen: Observation, now: datetime) -> dict[str, Any]:
     return _pending(seen, Reason.PENDING, f"Temporal answers again; the job's workflow {then}", now)
 
 
+def failing(seen: Observation, problem: str, now: datetime) -> dict[str, Any]:
+    """A job whose workflow cannot go on with the workers that there are."""
+    return _pending(seen, Reason.WORKFLOW_FAILING, _why_failing(problem), now)
+
+
+def goes_on(seen: Observation, now: datetime) -> dict[str, Any]:
+    """What takes the place of `failing`."""
+    return _pending(seen, Reason.PENDING, "the job's workflow does not fail any more; it goes on", now)
+
+
 def deletion_waits(seen: Observation, reason: Reason, message: str, now: datetime) -> dict[str, Any]:
     """A deleted object that cannot go yet."""
     condition = _condition(seen, ConditionType.RECONCILING, ConditionStatus.TRUE, reason, message[:_MESSAGE_LIMIT], now)
@@ -70,7 +80,7 @@ def why_deletion_waits_for_temporal(seen: Observation, address: str) -> str:
 
 def why_deletion_waits_for_store(seen: Observation, problem: str) -> str:
     """What keeps a deleted object while the store is away, and what to do about it."""
-    told = problem if len(problem) <= _PROBLEM_LIMIT else f"{problem[:_PROBLEM_LIMIT]} …"
+    told = _shortened(problem)
     return f"the deletion waits until its checkpoints are deleted, too: {told}. {_how_not_to_wait(seen)}"
 
 
@@ -182,6 +192,11 @@ def note_waiting(seen: Observation, address: str) -> EventNote:
     return EventNote(kind=EventKind.WARNING, reason=Reason.TEMPORAL_UNAVAILABLE, message=message)
 
 
+def note_failing(problem: str) -> EventNote:
+    """The Event beside `failing`."""
+    return EventNote(kind=EventKind.WARNING, reason=Reason.WORKFLOW_FAILING, message=_why_failing(problem))
+
+
 def note_deletion_waits(reason: Reason, message: str) -> EventNote:
     """The Event beside `deletion_waits`."""
     return EventNote(kind=EventKind.WARNING, reason=reason, message=message)
@@ -222,6 +237,18 @@ def _away(seen: Observation, address: str) -> str:
     else:
         so = "so the job cannot go on yet; it goes on by itself"
     return f"Temporal at {address} cannot be reached, {so}"
+
+
+def _why_failing(problem: str) -> str:
+    return (
+        f"the job's workflow fails in the workers, again and again: {_shortened(problem)}. Nothing is lost: what runs "
+        f"of it runs on, and the workflow goes on by itself with workers that do not fail. Upgrade Perdure, or go back "
+        f"to the release before; the workers' log says more"
+    )
+
+
+def _shortened(problem: str) -> str:
+    return problem if len(problem) <= _PROBLEM_LIMIT else f"{problem[:_PROBLEM_LIMIT]} …"
 
 
 def _how_not_to_wait(seen: Observation) -> str:

@@ -147,9 +147,14 @@ class Observation:
         return reconciling is not None and reconciling.reason == Reason.TEMPORAL_UNAVAILABLE
 
     @property
+    def says_that_it_fails(self) -> bool:
+        """Whether it says that the code of its workflow fails."""
+        return self._now_doing(Reason.WORKFLOW_FAILING)
+
+    @property
     def still_waits(self) -> bool:
         """Whether it says something that the operator once said of its waiting."""
-        return self.queued or self._now_doing(Reason.TEMPORAL_UNAVAILABLE, Reason.PENDING)
+        return self.queued or self._now_doing(Reason.TEMPORAL_UNAVAILABLE, Reason.PENDING, Reason.WORKFLOW_FAILING)
 
     def condition(self, type_: ConditionType) -> Condition | None:
         """The condition of one type."""

@@ -21,6 +21,7 @@ from perdure_operator.decision import (
     Reject,
     Start,
     Step,
+    TellFailure,
     TellPlace,
     TellWishes,
     Wait,
@@ -36,7 +37,12 @@ from perdure_operator.workflows import Standing, TemporalUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-Words = Reject | TellPlace | Literal[Step.WITHDRAW, Step.LEAVE_QUEUE, Step.TAKE_BACK, Step.ACKNOWLEDGE]
+Words = (
+    Reject
+    | TellPlace
+    | TellFailure
+    | Literal[Step.WITHDRAW, Step.LEAVE_QUEUE, Step.TAKE_BACK, Step.GOES_ON, Step.ACKNOWLEDGE]
+)
 """Decisions to say something on the object."""
 
 
@@ -91,7 +97,12 @@ class Reconciler:
             await self._bury(tracked)
             return
         decision = decide(
-            tracked.seen, started=tracked.started, now=self._now(), told=tracked.informed, turn=tracked.turn
+            tracked.seen,
+            started=tracked.started,
+            now=self._now(),
+            told=tracked.informed,
+            turn=tracked.turn,
+            failure=tracked.failure,
         )
         await self._carry_out(decision, tracked)
         name = decision.value if isinstance(decision, Step) else type(decision).__name__.lower()
@@ -128,6 +139,11 @@ class Reconciler:
                 await self._speaker.publish(tracked, answers.queued(tracked.seen, place, self._now()))
             case Step.LEAVE_QUEUE:
                 await self._speaker.publish(tracked, answers.left_queue(tracked.seen, self._now()))
+            case TellFailure(problem):
+                await self._speaker.publish(tracked, answers.failing(tracked.seen, problem, self._now()))
+                await self._speaker.tell_once(tracked, answers.note_failing(problem))
+            case Step.GOES_ON:
+                await self._speaker.publish(tracked, answers.goes_on(tracked.seen, self._now()))
             case Step.TAKE_BACK:
                 await self._speaker.publish(tracked, answers.nothing())
             case Step.ACKNOWLEDGE:

@@ -219,3 +219,16 @@ def test_a_finished_job_whose_deletion_waits_is_still_told_as_it_ended() -> None
 
     assert statuses(document) == {"Succeeded": "False", "Reconciling": "True"}
     assert (document["phase"], document["message"], document["observedGeneration"]) == ("Failed", "how it ended", 3)
+
+
+@pytest.mark.parametrize("observed", [seen(), RUNNING], ids=["before its first word", "running"])
+def test_a_workflow_that_fails_is_told_of_with_its_problem_and_what_to_do(observed: Observation) -> None:
+    status = answers.failing(observed, "ValueError: " + "x" * 5000, NOW)
+
+    (condition,) = status["conditions"]
+    assert (condition["type"], condition["status"], condition["reason"]) == ("Reconciling", "True", "WorkflowFailing")
+    assert "fails in the workers, again and again: ValueError: xxx" in condition["message"]
+    assert "Upgrade Perdure" in condition["message"]
+    assert answers.note_failing("ValueError: " + "x" * 5000).message == condition["message"]
+    assert len(condition["message"]) < 1024
+    assert ("phase" in status) is (observed is not RUNNING), "what a workflow has said is not spoken over"

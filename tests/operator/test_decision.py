@@ -14,6 +14,7 @@ from perdure_operator.decision import (
     Reject,
     Start,
     Step,
+    TellFailure,
     TellPlace,
     TellWishes,
     Told,
@@ -136,6 +137,40 @@ IN_A_MINUTE = NOW + timedelta(minutes=1)
 )
 def test_decision(observation: Observation, started: bool, expected: Decision) -> None:  # noqa: FBT001
     assert decide(observation, started=started, now=NOW) == expected
+
+
+FAILING = {
+    "conditions": [condition("Accepted", "True"), condition("Reconciling", "True", "WorkflowFailing")],
+}
+
+
+@pytest.mark.parametrize(
+    ("seen", "failure", "expected"),
+    [
+        (seen(status=RUNNING), "a bug", TellFailure("a bug")),
+        (seen(status=FAILING), "a bug", Step.REST),
+        (seen(status=FAILING), None, Step.REST),
+        (seen(status=FAILING), "", Step.GOES_ON),
+        (seen(status=RUNNING), "", Step.REST),
+        (seen(status=SUCCEEDED), "a bug", Step.REST),
+        (seen(metadata={**HELD, **DELETED}, status=RUNNING), "a bug", Step.END),
+        (seen(metadata=CANCELLED, status=FAILING), "a bug", Step.CANCEL),
+    ],
+    ids=[
+        "it fails",
+        "that is told",
+        "told, and nobody has looked since",
+        "it does not any more",
+        "it never did",
+        "finished",
+        "deleted",
+        "cancelled",
+    ],
+)
+def test_that_the_code_of_a_workflow_fails_is_told_once_and_taken_back(
+    seen: Observation, failure: str | None, expected: Decision
+) -> None:
+    assert decide(seen, started=True, now=NOW, failure=failure) == expected
 
 
 OF_KUEUE = {"labels": {names.LABEL_KUEUE_QUEUE: "research"}}
