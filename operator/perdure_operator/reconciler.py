@@ -157,7 +157,9 @@ class Reconciler:
         if self._workflows.problem is not None:
             # Not even the finalizer: what was never started can be deleted freely.
             raise TemporalUnavailable(self._workflows.problem)
-        generation, tracked.asleep = tracked.seen.job.generation, spec.suspend
+        generation = tracked.seen.job.generation
+        # One that has spoken before says itself when nothing of it runs any more.
+        tracked.asleep = spec.suspend and not tracked.seen.taken_up
         seen = await self._objects.hold(tracked.seen)
         if seen is None:
             return  # gone; its DELETED event tidies up

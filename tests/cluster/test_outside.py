@@ -101,7 +101,7 @@ def test_a_job_restored_from_a_backup_runs_as_a_job_of_its_own(jobs: Jobs) -> No
     backup = jobs.finished("restored")
     jobs.kubectl("delete", "trainingjob", "restored", "--timeout=40s")
 
-    kept = {key: backup["metadata"][key] for key in ("name", "namespace", "uid", "finalizers")}
+    kept = {key: backup["metadata"][key] for key in ("name", "namespace", "uid", "finalizers", "annotations")}
     jobs.kubectl("create", "-f", "-", document={**backup, "metadata": kept})
     job = jobs.finished("restored")
 

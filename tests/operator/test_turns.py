@@ -175,7 +175,7 @@ class World:
         generation = self.running.get(
             paper.metadata["uid"], Wishes(generation=paper.seen.observed_generation)
         ).generation
-        accepted = {"observedGeneration": generation, "workflow": {"id": "w"}}
+        accepted = {"observedGeneration": generation, "workflow": {"id": paper.seen.job.workflow_id}}
         conditions = [condition("Accepted", "True", "Accepted"), *status.pop("conditions", [])]
         paper.apply(WORKFLOW, {**accepted, **status, "conditions": conditions})
         self._event(paper)
@@ -569,6 +569,43 @@ def test_a_job_that_was_created_suspended_counts_like_any_other_once_it_runs() -
     world.settle()
 
     assert position(second) == 1, "the pods of the first one may still run"
+
+
+def test_a_restarted_operator_gives_no_slot_away_while_pods_of_a_suspended_job_may_run() -> None:
+    world = World(cluster=1)
+    first = world.create("first")
+    world.settle()
+    world.hear(first)
+    second = world.create("second", after_seconds=1)
+    world.deaf.add(first.metadata["uid"])
+    world.change(first, suspend=True)
+    world.settle()
+
+    world.restart(cluster=1)
+    world.settle()
+
+    assert position(second) == 1
+    world.deaf.clear()
+    world.hear(first)
+    world.settle()
+    assert position(second) is None
+
+
+def test_a_job_restored_from_a_backup_waits_for_its_turn_whatever_its_backup_says_of_another() -> None:
+    world = World(cluster=1)
+    world.create("runs")
+    restored = Paper("restored", "ml", NOON + timedelta(seconds=1), {})
+    restored.metadata |= {
+        "finalizers": [names.FINALIZER],
+        "annotations": {names.ANNOTATION_HELD_FOR: "of the object of the backup"},
+    }
+    restored.apply("backup", {"workflow": {"id": "trainingjob/ml/restored/old"}, "phase": "Running"})
+    world.papers[restored.metadata["uid"]] = restored
+    world.restart(cluster=1)
+    world.settle()
+
+    assert world.at_work == ["runs"]
+    assert position(restored) == 1
 
 
 def test_a_wish_that_changes_while_a_job_is_started_is_heard() -> None:
