@@ -104,6 +104,8 @@ class World:
         self.most_at_work = 0
         self.queues: dict[str, str] = {}
         """The queue of Kueue that each workflow was told of."""
+        self.recalled: dict[str, TrainingJobStatus | None] = {}
+        """What each workflow was last started with, should Temporal not know it."""
         self.deaf: set[str] = set()
         """Uids of workflows that no worker carries out at present."""
         self.problem: str | None = None
@@ -236,6 +238,7 @@ class World:
 
     async def start(self, request: TrainingInput) -> bool:
         self.queues[request.job.name] = request.kueue_queue
+        self.recalled[request.job.name] = request.recalled
         if request.job.uid not in self.running:
             self._hears(request.job.uid, Wishes(generation=request.job.generation, suspend=request.spec.suspend))
         return True
@@ -589,6 +592,23 @@ def test_a_restarted_operator_gives_no_slot_away_while_pods_of_a_suspended_job_m
     world.hear(first)
     world.settle()
     assert position(second) is None
+
+
+def test_each_start_brings_what_the_object_tells_of_itself() -> None:
+    world = World()
+    paper = world.create("tells")
+    world.settle()
+    assert world.recalled == {"tells": None}
+    world.publish_as_workflow(paper, attemptCounters={"started": 2, "failed": 1})
+
+    world.running.clear()  # Temporal has lost its data
+    world.restart()
+    world.settle()
+
+    recalled = world.recalled["tells"]
+    assert recalled
+    assert recalled.attempt_counters
+    assert (recalled.attempt_counters.started, recalled.attempt_counters.failed) == (2, 1)
 
 
 def test_a_job_restored_from_a_backup_waits_for_its_turn_whatever_its_backup_says_of_another() -> None:
