@@ -24,6 +24,7 @@ from perdure_operator.decision import (
     TellFailure,
     TellPlace,
     TellWishes,
+    Told,
     Wait,
     decide,
 )
@@ -202,6 +203,8 @@ class Reconciler:
 
     def _note_started(self, tracked: Tracked) -> None:
         tracked.started_at = asyncio.get_running_loop().time()
+        # What the one before was told, one that was begun anew has not heard.
+        tracked.informed = Told()
         # There may be more to tell than it was started with.
         self._queue.add(tracked.seen.job.uid)
         tracked.closed_since = None

@@ -245,6 +245,8 @@ class World:
 
     async def cancel(self, job: JobRef) -> bool:
         paper = self.papers.get(job.uid)
+        if job.uid in self.deaf:
+            return True
         if self.running.pop(job.uid, None) is None or paper is None:
             return False
         ended = [condition("Succeeded", "False", "Cancelled"), condition("Reconciling", "False", "Finished")]
@@ -609,6 +611,28 @@ def test_each_start_brings_what_the_object_tells_of_itself() -> None:
     assert recalled
     assert recalled.attempt_counters
     assert (recalled.attempt_counters.started, recalled.attempt_counters.failed) == (2, 1)
+
+
+def test_a_cancel_that_was_told_to_a_workflow_whose_history_is_lost_is_told_to_the_next_one() -> None:
+    world = World()
+    paper = world.create("cancelled")
+    world.settle()
+    uid = paper.metadata["uid"]
+    world.deaf.add(uid)
+    world.annotate(paper, names.ANNOTATION_CANCEL, "true")
+    world.settle()
+    assert world.at_work == ["cancelled"], "told, and not done yet"
+
+    world.running.clear()  # Temporal has lost its data
+    world.deaf.clear()
+    tracked = world.tracker.get(uid)
+    assert tracked
+    tracked.started_at = None  # as drift leaves it
+    world.keys.add(uid)
+    world.settle()
+
+    assert world.at_work == []
+    assert says(paper) == ("Failed", "Cancelled")
 
 
 def test_a_job_restored_from_a_backup_waits_for_its_turn_whatever_its_backup_says_of_another() -> None:
