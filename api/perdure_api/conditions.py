@@ -53,6 +53,8 @@ class Reason(StrEnum):
     """Temporal does not answer; it is tried for ever."""
     WORKFLOW_LOST = "WorkflowLost"
     """The workflow ended without an answer (terminated, or its history is gone)."""
+    WORKFLOW_FAILING = "WorkflowFailing"
+    """The workflow's own code fails in the workers, again and again; nothing is lost, and other workers may go on."""
     CANCELLED = "Cancelled"
     """Somebody cancelled the workflow."""
 
@@ -101,6 +103,8 @@ class Reason(StrEnum):
     """Somebody asked for a checkpoint now."""
     REGROWN = "Regrown"
     """The nodes that it lacked are there; it goes on with all of them."""
+    RECALLED = "Recalled"
+    """Temporal has lost the history of its workflow; a new one goes on from what the object and the cluster tell."""
     FINISHED = "Finished"
     """It is over; the Succeeded condition says how."""
 

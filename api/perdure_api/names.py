@@ -17,6 +17,9 @@ SHORT_NAME: Final = "tj"
 FINALIZER: Final = f"{GROUP}/workflow"
 """Held until the workflow has cleaned up after a deleted TrainingJob."""
 
+ANNOTATION_HELD_FOR: Final = f"{GROUP}/held-for"
+"""Put on with the finalizer: the uid of the object that it was put on. A backup brings both back, on another object."""
+
 ANNOTATION_FORCE_DELETE: Final = f"{GROUP}/force-delete"
 """Set to "true": drop the finalizer without waiting for the workflow."""
 

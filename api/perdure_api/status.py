@@ -69,6 +69,9 @@ class AttemptStatus(TolerantModel):
     number: int = Field(ge=1, description="From 1.")
     job: str = Field(max_length=253, description="Name of its Job.")
     nodes: int | None = Field(default=None, ge=1, description="Nodes that it asked for, where that is several.")
+    alternative: int | None = Field(
+        default=None, ge=0, description="Which of resources.alternatives it asked for, from 0; none: the resources."
+    )
     start_time: str = Field(json_schema_extra=_TIME, description="When its Job was created.")
     end_time: str | None = Field(default=None, json_schema_extra=_TIME, description="When it ended.")
     reason: str | None = Field(default=None, max_length=64, description="How it ended, in one word.")
@@ -160,6 +163,9 @@ class TrainingJobStatus(TolerantModel):
         description="For programs: Accepted, DatasetReady, Running, Succeeded, Reconciling, Stalled.",
     )
     start_time: str | None = Field(default=None, json_schema_extra=_TIME, description="When work on it began.")
+    suspended_seconds: int | None = Field(
+        default=None, ge=0, description="How long it was suspended: time that deadlines.activeSeconds does not count."
+    )
     completion_time: str | None = Field(default=None, json_schema_extra=_TIME, description="When it finished.")
     queue: QueueStatus | None = Field(default=None, description="Its place in line, while it waits for its turn.")
     progress: ProgressStatus | None = Field(default=None, description="How far training is.")
@@ -172,6 +178,9 @@ class TrainingJobStatus(TolerantModel):
     attempt_counters: AttemptCounters | None = Field(default=None, description="Counts over all attempts.")
     checkpoint: CheckpointStatus | None = Field(default=None, description="The newest checkpoint.")
     result: ResultStatus | None = Field(default=None, description="What came out.")
+    kueue_queue: str | None = Field(
+        default=None, max_length=63, description="The queue of Kueue that Jobs of attempts to come wait in."
+    )
     workflow: WorkflowStatus | None = Field(default=None, description="The Temporal workflow behind it.")
 
     @property

@@ -42,10 +42,12 @@ class JobRef(TolerantModel):
 
 
 class Wishes(TolerantModel):
-    """The part of the spec that may change while a job runs. The newest counts: told twice or late does no harm."""
+    """What may change while a job runs. The newest generation counts: told twice or late does no harm."""
 
     generation: int
     suspend: bool = False
+    kueue_queue: str | None = None
+    """The queue of Kueue that Jobs of attempts to come wait in. Empty: none; None: nothing is said of it."""
 
 
 class CheckpointRequest(TolerantModel):
@@ -75,6 +77,9 @@ class TrainingInput(TolerantModel):
     spec: TrainingJobSpec
     carried: TrainingJobStatus | None = None
     """What was told so far, when a long history was cut and the workflow goes on in a new run."""
+    recalled: TrainingJobStatus | None = None
+    """What the object itself tells of this very job, should Temporal have lost the history of its workflow. A field of
+    its own: a worker that does not know it begins anew, where it would take an attempt under way for one that ended."""
     suspended_seconds: float = 0.0
     """How long it was suspended so far, which deadlines.activeSeconds does not count."""
     answered: str = ""

@@ -43,6 +43,8 @@ ADVICE: Final[Mapping[str, str]] = {
     Reason.DEADLINE_EXCEEDED: "Give it longer (spec.deadlines), or less to do.",
     Reason.MAX_ATTEMPTS_REACHED: "Read the logs of its attempts; raise retry.maxAttempts only for bad luck.",
     Reason.WORKFLOW_LOST: "Look at the workflow's history in Temporal, then delete the job and create it again.",
+    Reason.WORKFLOW_FAILING: "Tell whoever runs Perdure: other workers are needed, of a release that does not fail.",
+    Reason.RECALLED: "Nothing for this job. Ask whoever runs Temporal what became of its data.",
     Reason.CANCELLED: "Create it again if that was a mistake.",
 }
 """What a person can do about a reason."""

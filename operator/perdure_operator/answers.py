@@ -34,10 +34,10 @@ _HOW_IT_ENDED: Final = {
 
 
 def waiting_for_temporal(seen: Observation, address: str, now: datetime) -> dict[str, Any]:
-    """No workflow can be started now, but one will be."""
+    """No workflow can be started or told anything now; what is to be done will be."""
     message = (
-        f"Temporal at {address} cannot be reached, so the job cannot start yet; it starts by itself as soon as "
-        f"Temporal answers. If this lasts, look at Temporal and at the operator's setting temporal.address"
+        f"{_away(seen, address)} as soon as Temporal answers. If this lasts, look at Temporal and at the operator's "
+        f"setting temporal.address"
     )
     return _pending(seen, Reason.TEMPORAL_UNAVAILABLE, message, now)
 
@@ -47,7 +47,18 @@ def temporal_is_back(seen: Observation, now: datetime) -> dict[str, Any]:
 
     It goes out before the start: after it, it could overtake what the workflow itself says.
     """
-    return _pending(seen, Reason.PENDING, "Temporal answers again; the job's workflow is being started", now)
+    then = "goes on" if seen.taken_up else "is being started"
+    return _pending(seen, Reason.PENDING, f"Temporal answers again; the job's workflow {then}", now)
+
+
+def failing(seen: Observation, problem: str, now: datetime) -> dict[str, Any]:
+    """A job whose workflow cannot go on with the workers that there are."""
+    return _pending(seen, Reason.WORKFLOW_FAILING, _why_failing(problem), now)
+
+
+def goes_on(seen: Observation, now: datetime) -> dict[str, Any]:
+    """What takes the place of `failing`."""
+    return _pending(seen, Reason.PENDING, "the job's workflow does not fail any more; it goes on", now)
 
 
 def deletion_waits(seen: Observation, reason: Reason, message: str, now: datetime) -> dict[str, Any]:
@@ -69,7 +80,7 @@ def why_deletion_waits_for_temporal(seen: Observation, address: str) -> str:
 
 def why_deletion_waits_for_store(seen: Observation, problem: str) -> str:
     """What keeps a deleted object while the store is away, and what to do about it."""
-    told = problem if len(problem) <= _PROBLEM_LIMIT else f"{problem[:_PROBLEM_LIMIT]} …"
+    told = _shortened(problem)
     return f"the deletion waits until its checkpoints are deleted, too: {told}. {_how_not_to_wait(seen)}"
 
 
@@ -175,10 +186,15 @@ def acknowledged(seen: Observation) -> dict[str, Any]:
     return {**seen.status, "observedGeneration": generation, "conditions": conditions}
 
 
-def note_waiting(address: str) -> EventNote:
+def note_waiting(seen: Observation, address: str) -> EventNote:
     """The Event beside `waiting_for_temporal`."""
-    message = f"Temporal at {address} cannot be reached; the job starts by itself as soon as it answers"
+    message = f"{_away(seen, address)} as soon as Temporal answers"
     return EventNote(kind=EventKind.WARNING, reason=Reason.TEMPORAL_UNAVAILABLE, message=message)
+
+
+def note_failing(problem: str) -> EventNote:
+    """The Event beside `failing`."""
+    return EventNote(kind=EventKind.WARNING, reason=Reason.WORKFLOW_FAILING, message=_why_failing(problem))
 
 
 def note_deletion_waits(reason: Reason, message: str) -> EventNote:
@@ -207,6 +223,32 @@ def note_slow_purge(seen: Observation, waited_seconds: int) -> EventNote:
 def note_failed(status: dict[str, Any]) -> EventNote:
     """The Event beside `rejected` and `lost`."""
     return EventNote(kind=EventKind.WARNING, reason=Reason(status["reason"]), message=status["message"])
+
+
+def _away(seen: Observation, address: str) -> str:
+    """What it means for a job that Temporal is away, up to what happens when it is back."""
+    running = seen.condition(ConditionType.RUNNING)
+    if not seen.taken_up:
+        so = "so the job cannot start yet; it starts by itself"
+    elif seen.suspended and seen.suspend:
+        so = "so the job stays suspended whatever is asked of it; that is seen to"
+    elif running is not None and running.status is ConditionStatus.TRUE:
+        so = "so what is asked of the job has to wait; its pods run on, and how they end is seen to"
+    else:
+        so = "so the job cannot go on yet; it goes on by itself"
+    return f"Temporal at {address} cannot be reached, {so}"
+
+
+def _why_failing(problem: str) -> str:
+    return (
+        f"the job's workflow fails in the workers, again and again: {_shortened(problem)}. Nothing is lost: what runs "
+        f"of it runs on, and the workflow goes on by itself with workers that do not fail. Upgrade Perdure, or go back "
+        f"to the release before; the workers' log says more"
+    )
+
+
+def _shortened(problem: str) -> str:
+    return problem if len(problem) <= _PROBLEM_LIMIT else f"{problem[:_PROBLEM_LIMIT]} …"
 
 
 def _how_not_to_wait(seen: Observation) -> str:

@@ -35,6 +35,8 @@ class Step(Enum):
     """Say that it waits for its turn no longer. Written down before it goes on: a restart then knows that it may."""
     WITHDRAW = "withdraw"
     """End it for good where it waits: somebody wants that by annotation, and no workflow knows of it."""
+    GOES_ON = "goes_on"
+    """Say that its workflow does not fail any more."""
     ACKNOWLEDGE = "acknowledge"
     """Say that the newest generation was seen: a mutable field changed after the end."""
 
@@ -75,6 +77,13 @@ class TellPlace:
 
 
 @dataclass(frozen=True)
+class TellFailure:
+    """Say that the code of its workflow fails."""
+
+    problem: str
+
+
+@dataclass(frozen=True)
 class Wait:
     """Look again at this time."""
 
@@ -88,14 +97,22 @@ class Told:
     generation: int = 0
     """Of the spec."""
     checkpoint_request: str = ""
+    kueue_queue: str | None = None
+    """None: nothing."""
     cancelled: bool = False
 
 
-Decision = Step | Start | TellWishes | AskCheckpoint | Reject | TellPlace | Wait
+Decision = Step | Start | TellWishes | AskCheckpoint | Reject | TellPlace | TellFailure | Wait
 
 
 def decide(
-    seen: Observation, *, started: bool, now: datetime, told: Told = Told(), turn: Turn | Place = Turn.COME
+    seen: Observation,
+    *,
+    started: bool,
+    now: datetime,
+    told: Told = Told(),
+    turn: Turn | Place = Turn.COME,
+    failure: str | None = None,
 ) -> Decision:
     """What is to be done; once it is, there may be more: decide again.
 
@@ -105,6 +122,7 @@ def decide(
         now: The time.
         told: What it has told the workflow since.
         turn: Whether the job may go on.
+        failure: What the code of its workflow fails with; empty: it does not; None: nobody has looked.
     """
     if seen.deleting:
         return _decide_deleting(seen)
@@ -116,7 +134,7 @@ def decide(
     elif not (seen.cancel and seen.begun):
         return _decide_waiting(seen, turn)
     if started:
-        return _decide_running(seen, told)
+        return _decide_failing(seen, failure) or _decide_running(seen, told)
     return _decide_new(seen)
 
 
@@ -149,12 +167,26 @@ def place_is_news(seen: Observation, place: Place) -> bool:
 def _decide_running(seen: Observation, told: Told) -> Decision:
     if seen.cancel:
         return Step.REST if told.cancelled else Step.CANCEL
-    if seen.job.generation > max(seen.observed_generation, told.generation, 1):
-        # With the first generation the workflow was started.
+    # With the first generation the workflow was started.
+    spec_is_news = seen.job.generation > max(seen.observed_generation, told.generation, 1)
+    if spec_is_news or _queue_is_news(seen, told):
         return TellWishes(seen.wishes)
     if seen.checkpoint_request and seen.checkpoint_request != told.checkpoint_request:
         return AskCheckpoint(CheckpointRequest(id=seen.checkpoint_request, reason=seen.checkpoint_request))
     return Step.REST
+
+
+def _decide_failing(seen: Observation, failure: str | None) -> TellFailure | Literal[Step.GOES_ON] | None:
+    if failure and not seen.says_that_it_fails:
+        return TellFailure(failure)
+    return Step.GOES_ON if failure == "" and seen.says_that_it_fails else None
+
+
+def _queue_is_news(seen: Observation, told: Told) -> bool:
+    """Whether the label of Kueue's queue is another one than the workflow knows: labels change no generation."""
+    if told.kueue_queue is not None:
+        return seen.kueue_queue != told.kueue_queue
+    return seen.spoken_for and seen.kueue_queue != (seen.status.get("kueueQueue") or "")
 
 
 def _decide_deleting(seen: Observation) -> Decision:

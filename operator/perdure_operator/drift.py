@@ -1,6 +1,6 @@
-"""What no event tells: workflows that are gone while their objects wait, and watches that are dead.
+"""What no event tells: workflows that are gone while their objects wait, or fail, and watches that are dead.
 
-Both comparisons run now and then over everything, with jitter, and cost a handful of calls however many objects
+All comparisons run now and then over everything, with jitter, and cost a handful of calls however many objects
 there are. What they find is only looked at again: the reconciler decides.
 """
 
@@ -33,6 +33,8 @@ class Rhythm:
     workflows_seconds: float = 60.0
     fresh_seconds: float = 30.0
     """A workflow started less long ago may not be in Temporal's visibility store yet."""
+    workflows_at_a_time: int = 100
+    """So many of them are looked at one by one each time."""
     watch_seconds: float = 120.0
     first_seconds: float = 0.5
     """The same while the process starts, when the watch has just listed everything itself."""
@@ -80,11 +82,57 @@ def lacks_workflow(tracked: Tracked, running: set[str], *, older_than: float) ->
         running: Ids of the running workflows.
         older_than: Starts after this time, by the loop's clock, are too fresh to judge.
     """
-    if tracked.gone or tracked.seen.terminal or tracked.seen.deleting:
+    if not _goes_on(tracked):
         return False
     if tracked.started_at is None or tracked.started_at > older_than:
         return False
     return tracked.seen.job.workflow_id not in running
+
+
+class FailingWorkflows:
+    """Looks whether the workflows' own code fails: Temporal tries such a task for ever, and tells nobody.
+
+    One call each, so a few at a time, in turn.
+    """
+
+    def __init__(self, services: Services, rhythm: Rhythm) -> None:
+        self._tracker = services.tracker
+        self._workflows = services.workflows
+        self._queue = services.queue
+        self._rhythm = rhythm
+        self._last = ""
+
+    async def run(self) -> None:
+        """Looks for ever."""
+        await repeat(self._rhythm.workflows_seconds, self.look)
+
+    async def look(self) -> None:
+        """Looks at the next ones, and has those reconciled of which there is something to say.
+
+        Raises:
+            TemporalUnavailable: no answer.
+            RPCError: Temporal refuses to describe one.
+        """
+        running = {each.seen.job.uid: each for each in self._tracker if each.started and _goes_on(each)}
+        for uid in next_in_turn(list(running), self._last, self._rhythm.workflows_at_a_time):
+            self._last = uid
+            tracked = running[uid]
+            tracked.failure = await self._workflows.failure(tracked.seen.job)
+            if tracked.failure:
+                log.error("workflow_failing", workflow_id=tracked.seen.job.workflow_id, problem=tracked.failure)
+            if bool(tracked.failure) is not tracked.seen.says_that_it_fails:
+                self._queue.add(uid)
+
+
+def _goes_on(tracked: Tracked) -> bool:
+    return not (tracked.gone or tracked.seen.terminal or tracked.seen.deleting)
+
+
+def next_in_turn(keys: Sequence[str], last: str, count: int) -> list[str]:
+    """So many of the keys: those that come after the last one, then the first ones."""
+    in_order = sorted(keys)
+    after = [key for key in in_order if key > last]
+    return [*after, *in_order[: len(in_order) - len(after)]][:count]
 
 
 class WatchDrift:

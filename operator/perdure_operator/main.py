@@ -24,7 +24,7 @@ from perdure_control.health import Checks, serve_health
 from perdure_control.logs import configure_logs
 from perdure_control.statuses import TRAINING_JOBS, EventSource
 from perdure_operator import workflows
-from perdure_operator.drift import Rhythm, WatchDrift, WorkflowDrift
+from perdure_operator.drift import FailingWorkflows, Rhythm, WatchDrift, WorkflowDrift
 from perdure_operator.handlers import kopf_settings, make_registry, quiet_kopf
 from perdure_operator.metrics import GaugeCollector, Gauges, make_metrics
 from perdure_operator.no_versions import NoVersions
@@ -147,6 +147,7 @@ def _assemble(settings: Settings, cluster: Cluster, client: Client, patience: Pa
             partial(temporal.probe, reconciler.temporal_is_back),
             turns.run,
             WorkflowDrift(services, rhythm).run,
+            FailingWorkflows(services, rhythm).run,
             watch.run,
             *([secret.keep] if secret else []),
             versions.run if versions else NoVersions(worker_versions).run,

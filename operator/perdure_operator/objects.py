@@ -117,7 +117,7 @@ class TrainingJobs:
     async def _set_finalizers(self, seen: Observation, *, held: bool) -> Observation | None:
         current: Observation | None = seen
         for _ in range(_TRIES):
-            if current is None or current.held == held or (held and current.deleting):
+            if current is None or (held and current.deleting) or _is_as_wanted(current, held=held):
                 return current
             try:
                 return observe(
@@ -137,14 +137,30 @@ def _path(job: JobRef) -> str:
     return TRAINING_JOBS.path(job.namespace, job.name)
 
 
+def _is_as_wanted(seen: Observation, *, held: bool) -> bool:
+    return seen.held == held and not (held and seen.restored)
+
+
 def _finalizer_patch(seen: Observation, *, held: bool) -> list[Document]:
     """A patch that fails when it is another object, or when somebody else changed the list meanwhile.
 
     No resourceVersion: the workflow writes the status at the same time, and has nothing to do with this.
     """
-    wanted = with_finalizer(seen.finalizers) if held else without_finalizer(seen.finalizers)
+    others = without_finalizer(seen.finalizers)
     return [
         {"op": "test", "path": "/metadata/uid", "value": seen.job.uid},
         {"op": "test", "path": "/metadata/finalizers", "value": list(seen.finalizers) or None},
-        {"op": "add", "path": "/metadata/finalizers", "value": wanted},
+        {"op": "add", "path": "/metadata/finalizers", "value": with_finalizer(tuple(others)) if held else others},
+        *(_holder_patch(seen) if held else []),
+    ]
+
+
+def _holder_patch(seen: Observation) -> list[Document]:
+    """Says whom the finalizer was put on for. Into a map that is not there nothing can be put."""
+    if seen.annotated:
+        key = names.ANNOTATION_HELD_FOR.replace("/", "~1")
+        return [{"op": "add", "path": f"/metadata/annotations/{key}", "value": seen.job.uid}]
+    return [
+        {"op": "test", "path": "/metadata/annotations", "value": None},
+        {"op": "add", "path": "/metadata/annotations", "value": {names.ANNOTATION_HELD_FOR: seen.job.uid}},
     ]

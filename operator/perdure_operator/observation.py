@@ -30,6 +30,10 @@ class Observation:
     kueue_queue: str = ""
     """The queue of Kueue that decides when it runs; empty: none."""
     finalizers: tuple[str, ...] = ()
+    held_for: str = ""
+    """The uid that our finalizer was put on for; empty: nobody said so (an older release)."""
+    annotated: bool = False
+    """Whether it has any annotation."""
     spec: dict[str, Any] = field(default_factory=dict)
     """As it was stored: parsed only when a workflow is to be started with it."""
     status: dict[str, Any] = field(default_factory=dict)
@@ -40,6 +44,11 @@ class Observation:
     def held(self) -> bool:
         """Whether our finalizer is on it."""
         return names.FINALIZER in self.finalizers
+
+    @property
+    def restored(self) -> bool:
+        """Whether it came with the finalizer that was put on another object: it was restored from a backup."""
+        return self.held and self.held_for not in {"", self.job.uid}
 
     @property
     def terminal(self) -> bool:
@@ -78,8 +87,8 @@ class Observation:
 
     @property
     def wishes(self) -> Wishes:
-        """The part of the spec that may change while the job runs."""
-        return Wishes(generation=self.job.generation, suspend=self.suspend)
+        """What may change while the job runs."""
+        return Wishes(generation=self.job.generation, suspend=self.suspend, kueue_queue=self.kueue_queue)
 
     @property
     def purge(self) -> PurgeInput | None:
@@ -97,14 +106,22 @@ class Observation:
         return value if isinstance(value, int) else 0
 
     @property
+    def spoken_for(self) -> bool:
+        """Whether its own workflow has spoken; what a backup brought back is of another object's, of another uid."""
+        workflow = self.status.get("workflow")
+        return isinstance(workflow, dict) and workflow.get("id") == self.job.workflow_id
+
+    @property
     def taken_up(self) -> bool:
         """Whether a workflow has ever spoken: then its spec was good once, whatever this version thinks of it."""
-        return bool(self.status.get("workflow")) or self.condition(ConditionType.ACCEPTED) is not None
+        if self.status.get("workflow"):
+            return self.spoken_for
+        return self.condition(ConditionType.ACCEPTED) is not None
 
     @property
     def begun(self) -> bool:
         """Whether there is a workflow, or is about to be: our finalizer is put on before it is started."""
-        return self.held or self.taken_up
+        return (self.held and not self.restored) or self.taken_up
 
     @property
     def suspended(self) -> bool:
@@ -141,9 +158,14 @@ class Observation:
         return reconciling is not None and reconciling.reason == Reason.TEMPORAL_UNAVAILABLE
 
     @property
+    def says_that_it_fails(self) -> bool:
+        """Whether it says that the code of its workflow fails."""
+        return self._now_doing(Reason.WORKFLOW_FAILING)
+
+    @property
     def still_waits(self) -> bool:
         """Whether it says something that the operator once said of its waiting."""
-        return self.queued or self._now_doing(Reason.TEMPORAL_UNAVAILABLE, Reason.PENDING)
+        return self.queued or self._now_doing(Reason.TEMPORAL_UNAVAILABLE, Reason.PENDING, Reason.WORKFLOW_FAILING)
 
     def condition(self, type_: ConditionType) -> Condition | None:
         """The condition of one type."""
@@ -178,6 +200,8 @@ def observe(document: dict[str, Any]) -> Observation:
         checkpoint_request=annotations.get(names.ANNOTATION_CHECKPOINT, ""),
         kueue_queue=(metadata.get("labels") or {}).get(names.LABEL_KUEUE_QUEUE, ""),
         finalizers=tuple(metadata.get("finalizers") or ()),
+        held_for=annotations.get(names.ANNOTATION_HELD_FOR, ""),
+        annotated=bool(annotations),
         spec=document.get("spec") or {},
         status=status,
         conditions=tuple(_known_conditions(status.get("conditions") or [])),

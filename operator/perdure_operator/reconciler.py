@@ -21,13 +21,16 @@ from perdure_operator.decision import (
     Reject,
     Start,
     Step,
+    TellFailure,
     TellPlace,
     TellWishes,
+    Told,
     Wait,
     decide,
 )
 from perdure_operator.deletion import Deletions
 from perdure_operator.observation import Observation
+from perdure_operator.recall import recall
 from perdure_operator.services import Services
 from perdure_operator.speaker import Speaker
 from perdure_operator.tracker import Tracked
@@ -35,7 +38,12 @@ from perdure_operator.workflows import Standing, TemporalUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-Words = Reject | TellPlace | Literal[Step.WITHDRAW, Step.LEAVE_QUEUE, Step.TAKE_BACK, Step.ACKNOWLEDGE]
+Words = (
+    Reject
+    | TellPlace
+    | TellFailure
+    | Literal[Step.WITHDRAW, Step.LEAVE_QUEUE, Step.TAKE_BACK, Step.GOES_ON, Step.ACKNOWLEDGE]
+)
 """Decisions to say something on the object."""
 
 
@@ -90,7 +98,12 @@ class Reconciler:
             await self._bury(tracked)
             return
         decision = decide(
-            tracked.seen, started=tracked.started, now=self._now(), told=tracked.informed, turn=tracked.turn
+            tracked.seen,
+            started=tracked.started,
+            now=self._now(),
+            told=tracked.informed,
+            turn=tracked.turn,
+            failure=tracked.failure,
         )
         await self._carry_out(decision, tracked)
         name = decision.value if isinstance(decision, Step) else type(decision).__name__.lower()
@@ -127,6 +140,11 @@ class Reconciler:
                 await self._speaker.publish(tracked, answers.queued(tracked.seen, place, self._now()))
             case Step.LEAVE_QUEUE:
                 await self._speaker.publish(tracked, answers.left_queue(tracked.seen, self._now()))
+            case TellFailure(problem):
+                await self._speaker.publish(tracked, answers.failing(tracked.seen, problem, self._now()))
+                await self._speaker.tell_once(tracked, answers.note_failing(problem))
+            case Step.GOES_ON:
+                await self._speaker.publish(tracked, answers.goes_on(tracked.seen, self._now()))
             case Step.TAKE_BACK:
                 await self._speaker.publish(tracked, answers.nothing())
             case Step.ACKNOWLEDGE:
@@ -140,7 +158,9 @@ class Reconciler:
         if self._workflows.problem is not None:
             # Not even the finalizer: what was never started can be deleted freely.
             raise TemporalUnavailable(self._workflows.problem)
-        generation, tracked.asleep = tracked.seen.job.generation, spec.suspend
+        generation = tracked.seen.job.generation
+        # One that has spoken before says itself when nothing of it runs any more.
+        tracked.asleep = spec.suspend and not tracked.seen.taken_up
         seen = await self._objects.hold(tracked.seen)
         if seen is None:
             return  # gone; its DELETED event tidies up
@@ -152,7 +172,9 @@ class Reconciler:
             return  # another wish by now
         if seen.waits_for_temporal:
             await self._speaker.publish(tracked, answers.temporal_is_back(seen, self._now()))
-        if await self._workflows.start(TrainingInput(job=seen.job, spec=spec, kueue_queue=seen.kueue_queue)):
+        # Of use only where Temporal has lost what it knew: a workflow that it knows is found, not started.
+        wish = TrainingInput(job=seen.job, spec=spec, recalled=recall(seen), kueue_queue=seen.kueue_queue)
+        if await self._workflows.start(wish):
             self._note_started(tracked)
         else:
             await self._workflow_is_closed(tracked)
@@ -163,7 +185,7 @@ class Reconciler:
         match decision:
             case TellWishes(wishes):
                 heard = await self._workflows.tell(job, wishes)
-                told = replace(told, generation=wishes.generation)
+                told = replace(told, generation=wishes.generation, kueue_queue=wishes.kueue_queue)
                 tracked.asleep = tracked.asleep and wishes.suspend
             case AskCheckpoint(request):
                 heard = await self._workflows.ask_checkpoint(job, request)
@@ -181,6 +203,8 @@ class Reconciler:
 
     def _note_started(self, tracked: Tracked) -> None:
         tracked.started_at = asyncio.get_running_loop().time()
+        # What the one before was told, one that was begun anew has not heard.
+        tracked.informed = Told()
         # There may be more to tell than it was started with.
         self._queue.add(tracked.seen.job.uid)
         tracked.closed_since = None
@@ -258,7 +282,7 @@ class Reconciler:
         elif not tracked.seen.terminal:
             status = answers.waiting_for_temporal(tracked.seen, self._address, self._now())
             await self._speaker.publish(tracked, status)
-            await self._speaker.tell_once(tracked, answers.note_waiting(self._address))
+            await self._speaker.tell_once(tracked, answers.note_waiting(tracked.seen, self._address))
 
     def _says_that_it_waits(self, seen: Observation) -> bool:
         if not seen.waits_for_temporal:

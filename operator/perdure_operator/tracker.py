@@ -23,6 +23,8 @@ class Tracked:
     """When its workflow was last seen started, by the loop's clock."""
     informed: Told = field(default_factory=Told)
     """What its workflow was told since then."""
+    failure: str | None = None
+    """What the code of its workflow fails with; empty: it does not; None: nobody has looked."""
     closed_since: float | None = None
     """When its workflow was first found closed although the object is not finished."""
     cancelled_at: float | None = None

@@ -19,8 +19,11 @@ from typing import Final
 
 import structlog
 from pydantic import ValidationError
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.api.failure.v1 import Failure
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetWorkflowExecutionHistoryReverseRequest
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -52,6 +55,10 @@ _PURGE_TIMEOUT: Final = timedelta(days=30)
 _PROBE_SECONDS: Final = 15.0
 _FIRST_RETRY_SECONDS: Final = 0.5
 _PAGE: Final = 1000
+
+_FAILING_ATTEMPTS: Final = 3
+"""A task of a workflow that is tried so often in vain will be again: once or twice a worker may have died over it."""
+_NEWEST_EVENTS: Final = 10
 
 _UNAVAILABLE: Final = frozenset(
     {
@@ -228,6 +235,32 @@ class Workflows:
         description = await self._describe(job.workflow_id)
         return _standing(description.status) if description else Standing.MISSING
 
+    async def failure(self, job: JobRef) -> str:
+        """What the workflow's own code fails with, again and again; empty: it does not, as far as is known.
+
+        Such a task is tried for ever, by whichever workers there are, and stands in no status of Temporal's.
+
+        Raises:
+            TemporalUnavailable: no answer.
+        """
+        description = await self._describe(job.workflow_id)
+        if description is None or description.raw_description.pending_workflow_task.attempt < _FAILING_ATTEMPTS:
+            return ""
+        request = GetWorkflowExecutionHistoryReverseRequest(
+            namespace=self._client.namespace,
+            execution=WorkflowExecution(workflow_id=description.id, run_id=description.run_id),
+            maximum_page_size=_NEWEST_EVENTS,
+        )
+        async with self._answers():
+            newest = await self._client.workflow_service.get_workflow_execution_history_reverse(
+                request, timeout=_CALL_TIMEOUT
+            )
+        # Only the first of the failures in a row is an event, and none comes after it.
+        for event in newest.history.events:
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+                return _in_a_line(event.workflow_task_failed_event_attributes.failure)
+        return ""
+
     async def last_word(self, job: JobRef) -> TrainingJobStatus | None:
         """The status that a completed workflow returned; None when it returned none that can be read.
 
@@ -388,3 +421,9 @@ def _problem(description: WorkflowExecutionDescription) -> Purge:
         if kind in set(Reason):
             return Purge(problem=pending.last_failure.message, reason=Reason(kind))
     return Purge()
+
+
+def _in_a_line(failure: Failure) -> str:
+    """A failure as `Type: message`."""
+    kind = failure.application_failure_info.type
+    return " ".join(f"{kind}: {failure.message}".removeprefix(": ").split())

@@ -15,7 +15,7 @@ WORKER = {
     ("perdure.dev", "trainingjobs"): {"get"},
     ("perdure.dev", "trainingjobs/status"): {"get", "patch"},
     ("batch", "jobs"): {"get", "list", "watch", "create", "delete", "patch"},
-    ("", "pods"): {"get", "list", "watch"},
+    ("", "pods"): {"get", "list", "watch", "delete"},
     ("", "services"): {"get", "create", "delete"},
     ("", "events"): {"create", "list"},
 }

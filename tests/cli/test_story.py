@@ -183,6 +183,7 @@ NO_ADVICE = {
     Reason.POD_RUNNING, Reason.RETRYING, Reason.FINISHED, Reason.COMPLETED, Reason.FAILED,
     Reason.DISRUPTED, Reason.JOB_DELETED, Reason.FENCED, Reason.CHECKPOINT_BROKEN, Reason.CHECKPOINT_NOT_SAVED,
     Reason.CHECKPOINT_SAVED, Reason.CHECKPOINT_ASKED, Reason.STOPPING, Reason.RESUMED, Reason.SUSPENDED,
+    Reason.REGROWN,
 }  # fmt: skip
 """What goes on by itself, or says nothing that a person could act on."""
 

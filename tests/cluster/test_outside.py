@@ -32,6 +32,9 @@ def evict(jobs: Jobs, name: str) -> None:
 
 BY_HAND: dict[str, Callable[[Jobs, str], object]] = {
     "job-deleted": lambda jobs, name: jobs.kubectl("delete", "job", f"{name}-1", "--wait=false"),
+    "job-deleted-without-its-pods": lambda jobs, name: jobs.kubectl(
+        "delete", "job", f"{name}-1", "--cascade=orphan", "--wait=false"
+    ),
     "job-suspended": patched('{"suspend": true}'),
     "job-without-pods": patched('{"parallelism": 0}'),
     "job-with-a-deadline": patched('{"activeDeadlineSeconds": 1}'),
@@ -82,12 +85,23 @@ def test_a_pod_that_writes_more_than_it_may_ends_as_out_of_disk(jobs: Jobs) -> N
     assert job["status"]["attemptCounters"]["failed"] == 1
 
 
+def test_a_pod_that_was_taken_from_its_job_goes_with_the_trainingjob(jobs: Jobs) -> None:
+    jobs.create("taken", jobs.own("sleep", "600"))
+    jobs.until("taken", lambda job: phase(job) == "Running")
+    selector = f"perdure.dev/trainingjob-uid={jobs.get('taken')['metadata']['uid']}"
+    jobs.kubectl("delete", "job", "taken-1", "--cascade=orphan", "--wait=false")
+
+    jobs.kubectl("delete", "trainingjob", "taken", "--timeout=60s")
+
+    wait_until(lambda: not jobs.kubectl.items("pods", "-l", selector), 60, lambda: "a pod of it is left")
+
+
 def test_a_job_restored_from_a_backup_runs_as_a_job_of_its_own(jobs: Jobs) -> None:
     jobs.create("restored", jobs.own("true"))
     backup = jobs.finished("restored")
     jobs.kubectl("delete", "trainingjob", "restored", "--timeout=40s")
 
-    kept = {key: backup["metadata"][key] for key in ("name", "namespace", "uid", "finalizers")}
+    kept = {key: backup["metadata"][key] for key in ("name", "namespace", "uid", "finalizers", "annotations")}
     jobs.kubectl("create", "-f", "-", document={**backup, "metadata": kept})
     job = jobs.finished("restored")
 
@@ -149,8 +163,35 @@ def test_a_job_whose_history_temporal_lost_is_told_anew_from_what_the_cluster_sh
 
     assert phase(again) == "Succeeded", again["status"]
     assert [attempt["reason"] for attempt in again["status"]["attempts"]] == ["Failed", "Completed"]
+    assert again["status"]["attempts"][0] == job["status"]["attempts"][0], "what was told of the first one stays"
+    assert again["status"]["startTime"] == job["status"]["startTime"]
+    counters = again["status"]["attemptCounters"]
+    assert (counters["started"], counters["failed"], counters.get("disrupted", 0)) == (2, 1, 0)
+    events = jobs.kubectl.items("events", "--field-selector", "involvedObject.name=forgotten,reason=Recalled")
+    assert [event["message"].rpartition("; ")[2] for event in events] == ["it goes on with attempt 2"]
     assert again["status"]["workflow"]["runId"] != job["status"]["workflow"]["runId"]
     assert {pod["metadata"]["uid"] for pod in jobs.pods("forgotten")} == pods, "no attempt is made twice"
+
+
+@pytest.mark.alone
+def test_an_attempt_whose_job_is_gone_when_temporal_lost_its_history_is_not_made_again(
+    jobs: Jobs, system: Kubectl
+) -> None:
+    """The second attempt runs; the Job of the first is gone, and must not be made beside it."""
+    script = 'test "$PERDURE_ATTEMPT" = 2 || exit 1; sleep 20'
+    with watching_pods(jobs.kubectl) as log:
+        jobs.create("half-forgotten", jobs.own("sh", "-c", script, retry={"initialIntervalSeconds": 0}))
+        job = jobs.until("half-forgotten", lambda job: phase(job) == "Running" and second_attempt(job))
+        jobs.kubectl("delete", "job", "half-forgotten-1")
+
+        forget(system, job["status"]["workflow"]["id"])
+        kill_pods(system, "operator")
+        again = jobs.finished("half-forgotten")
+
+        assert log.most_at_once["half-forgotten"] == 1
+    assert phase(again) == "Succeeded", again["status"]
+    assert [attempt["reason"] for attempt in again["status"]["attempts"]] == ["Failed", "Completed"]
+    assert [pod["metadata"]["labels"]["perdure.dev/attempt"] for pod in jobs.pods("half-forgotten")] == ["2"]
 
 
 def second_attempt(job: Document) -> bool:

@@ -25,6 +25,7 @@ def condition(type_: str, status: str) -> dict[str, Any]:
     return {"type": type_, "status": status, "reason": "R", "message": "m", "lastTransitionTime": EARLIER}
 
 
+SUSPENDED = {"conditions": [condition("Accepted", "True"), condition("Suspended", "True")]}
 RUNNING = seen({"phase": "Running", "conditions": [condition("Running", "True"), condition("Accepted", "True")]})
 
 
@@ -59,6 +60,39 @@ def test_an_answer_says_this_and_speaks_of_the_newest_generation(
     assert document["observedGeneration"] == 3
     assert {condition["observedGeneration"] for condition in document["conditions"]} == {3}
     assert TrainingJobStatus.from_wire(document)
+
+
+@pytest.mark.parametrize(
+    ("observed", "so", "then"),
+    [
+        (seen(), "the job cannot start yet; it starts by itself", "is being started"),
+        (
+            RUNNING,
+            "what is asked of the job has to wait; its pods run on, and how they end is seen to",
+            "goes on",
+        ),
+        (
+            seen({"conditions": [condition("Accepted", "True"), condition("Running", "False")]}),
+            "the job cannot go on yet; it goes on by itself",
+            "goes on",
+        ),
+        (
+            seen(SUSPENDED, {"suspend": True}),
+            "the job stays suspended whatever is asked of it; that is seen to",
+            "goes on",
+        ),
+        (seen(SUSPENDED), "the job cannot go on yet; it goes on by itself", "goes on"),
+    ],
+    ids=["not started", "running", "between attempts", "suspended", "to be resumed"],
+)
+def test_that_temporal_is_away_is_told_as_what_it_means_for_the_job(observed: Observation, so: str, then: str) -> None:
+    (away,) = answers.waiting_for_temporal(observed, "temporal:7233", NOW)["conditions"]
+    (back,) = answers.temporal_is_back(observed, NOW)["conditions"]
+
+    beginning = f"Temporal at temporal:7233 cannot be reached, so {so} as soon as Temporal answers"
+    assert away["message"].startswith(f"{beginning}. If this lasts, look at Temporal")
+    assert answers.note_waiting(observed, "temporal:7233").message == beginning
+    assert back["message"] == f"Temporal answers again; the job's workflow {then}"
 
 
 @pytest.mark.parametrize(
@@ -185,3 +219,16 @@ def test_a_finished_job_whose_deletion_waits_is_still_told_as_it_ended() -> None
 
     assert statuses(document) == {"Succeeded": "False", "Reconciling": "True"}
     assert (document["phase"], document["message"], document["observedGeneration"]) == ("Failed", "how it ended", 3)
+
+
+@pytest.mark.parametrize("observed", [seen(), RUNNING], ids=["before its first word", "running"])
+def test_a_workflow_that_fails_is_told_of_with_its_problem_and_what_to_do(observed: Observation) -> None:
+    status = answers.failing(observed, "ValueError: " + "x" * 5000, NOW)
+
+    (condition,) = status["conditions"]
+    assert (condition["type"], condition["status"], condition["reason"]) == ("Reconciling", "True", "WorkflowFailing")
+    assert "fails in the workers, again and again: ValueError: xxx" in condition["message"]
+    assert "Upgrade Perdure" in condition["message"]
+    assert answers.note_failing("ValueError: " + "x" * 5000).message == condition["message"]
+    assert len(condition["message"]) < 1024
+    assert ("phase" in status) is (observed is not RUNNING), "what a workflow has said is not spoken over"

@@ -14,6 +14,7 @@ from perdure_operator.decision import (
     Reject,
     Start,
     Step,
+    TellFailure,
     TellPlace,
     TellWishes,
     Told,
@@ -96,9 +97,9 @@ IN_A_MINUTE = NOW + timedelta(minutes=1)
         (
             seen(metadata={"generation": 2}, status=RUNNING, suspend=True),
             True,
-            TellWishes(Wishes(generation=2, suspend=True)),
+            TellWishes(Wishes(generation=2, suspend=True, kueue_queue="")),
         ),
-        (seen(metadata={"generation": 3}, status=RUNNING), True, TellWishes(Wishes(generation=3, suspend=False))),
+        (seen(metadata={"generation": 3}, status=RUNNING), True, TellWishes(Wishes(generation=3, kueue_queue=""))),
         (seen(metadata={"generation": 3}, status={**RUNNING, "observedGeneration": 3}), True, Step.REST),
         (seen(metadata=ASKED, status=RUNNING), True, AskCheckpoint(CheckpointRequest(id="why", reason="why"))),
         (seen(metadata=ASKED, status=SUCCEEDED), True, Step.REST),
@@ -136,6 +137,77 @@ IN_A_MINUTE = NOW + timedelta(minutes=1)
 )
 def test_decision(observation: Observation, started: bool, expected: Decision) -> None:  # noqa: FBT001
     assert decide(observation, started=started, now=NOW) == expected
+
+
+FAILING = {
+    "conditions": [condition("Accepted", "True"), condition("Reconciling", "True", "WorkflowFailing")],
+}
+
+
+@pytest.mark.parametrize(
+    ("seen", "failure", "expected"),
+    [
+        (seen(status=RUNNING), "a bug", TellFailure("a bug")),
+        (seen(status=FAILING), "a bug", Step.REST),
+        (seen(status=FAILING), None, Step.REST),
+        (seen(status=FAILING), "", Step.GOES_ON),
+        (seen(status=RUNNING), "", Step.REST),
+        (seen(status=SUCCEEDED), "a bug", Step.REST),
+        (seen(metadata={**HELD, **DELETED}, status=RUNNING), "a bug", Step.END),
+        (seen(metadata=CANCELLED, status=FAILING), "a bug", Step.CANCEL),
+    ],
+    ids=[
+        "it fails",
+        "that is told",
+        "told, and nobody has looked since",
+        "it does not any more",
+        "it never did",
+        "finished",
+        "deleted",
+        "cancelled",
+    ],
+)
+def test_that_the_code_of_a_workflow_fails_is_told_once_and_taken_back(
+    seen: Observation, failure: str | None, expected: Decision
+) -> None:
+    assert decide(seen, started=True, now=NOW, failure=failure) == expected
+
+
+OF_KUEUE = {"labels": {names.LABEL_KUEUE_QUEUE: "research"}}
+SPOKEN = {**RUNNING, "observedGeneration": 1, "workflow": {"id": "trainingjob/ml/tj/u"}}
+
+
+@pytest.mark.parametrize(
+    ("seen", "told", "queue"),
+    [
+        (seen(metadata=OF_KUEUE, status=SPOKEN), Told(), "research"),
+        (seen(metadata=OF_KUEUE, status={**SPOKEN, "kueueQueue": "other"}), Told(), "research"),
+        (seen(status={**SPOKEN, "kueueQueue": "other"}), Told(), ""),
+        (seen(metadata=OF_KUEUE, status={**SPOKEN, "kueueQueue": "research"}), Told(), None),
+        (seen(status=SPOKEN), Told(), None),
+        (seen(metadata=OF_KUEUE, status=RUNNING), Told(), None),
+        (seen(metadata=OF_KUEUE, status=SPOKEN), Told(kueue_queue="research"), None),
+        (seen(status={**SPOKEN, "kueueQueue": "other"}), Told(kueue_queue=""), None),
+        (seen(status=SPOKEN), Told(kueue_queue="research"), ""),
+    ],
+    ids=[
+        "set",
+        "another one",
+        "taken away",
+        "as it was",
+        "none as ever",
+        "its workflow has not spoken yet: it was started with it",
+        "set, and told",
+        "taken away, and told",
+        "set, told, and taken away again",
+    ],
+)
+def test_a_queue_of_kueue_that_changes_is_told_to_the_workflow_once(
+    seen: Observation, told: Told, queue: str | None
+) -> None:
+    expected = Step.REST if queue is None else TellWishes(Wishes(generation=1, kueue_queue=queue))
+
+    assert decide(seen, started=True, now=NOW, told=told) == expected
 
 
 @pytest.mark.parametrize(
@@ -185,7 +257,11 @@ LEFT_BEHIND = {**RUNNING, "queue": {"position": 1}}
         (seen(status={**SUCCEEDED, "queue": {"position": 1}}), Turn.COME, Step.TAKE_BACK),
         (seen(status=ASLEEP, metadata={**HELD, "generation": 3}), PLACE, TellPlace(PLACE)),
         (seen(status=ASLEEP, metadata={**HELD, "generation": 3}), Turn.UNKNOWN, Step.REST),
-        (seen(status=ASLEEP, metadata={**HELD, "generation": 3}), Turn.COME, TellWishes(Wishes(generation=3))),
+        (
+            seen(status=ASLEEP, metadata={**HELD, "generation": 3}),
+            Turn.COME,
+            TellWishes(Wishes(generation=3, kueue_queue="")),
+        ),
         (seen(status={**ASLEEP, **queued(7, generation=2)}, metadata={**HELD, "generation": 4}), PLACE, Step.REST),
         (seen(status=ASLEEP, metadata={**HELD, **CANCELLED}), PLACE, Step.CANCEL),
     ],

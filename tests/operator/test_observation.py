@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from perdure_api import names
 from perdure_api.conditions import ConditionType, Phase
 from perdure_api.status import UNSEEN
 from perdure_operator.observation import moment, observe
 
+ACCEPTED = {"type": "Accepted", "status": "True", "reason": "R", "lastTransitionTime": "2026-11-22T12:00:00Z"}
 METADATA = {"name": "tj", "namespace": "ml", "uid": "u"}
 
 
@@ -67,3 +69,34 @@ def test_checkpoints_are_deleted_only_where_that_is_said_and_known_to_mean(
 )
 def test_moment(text: str | None, expected: datetime | None) -> None:
     assert moment(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("metadata", "status", "begun"),
+    [
+        ({}, {}, False),
+        ({"finalizers": [names.FINALIZER]}, {}, True),
+        ({"finalizers": [names.FINALIZER], "annotations": {names.ANNOTATION_HELD_FOR: "u"}}, {}, True),
+        ({"finalizers": [names.FINALIZER], "annotations": {names.ANNOTATION_HELD_FOR: "old"}}, {}, False),
+        ({"annotations": {names.ANNOTATION_HELD_FOR: "u"}}, {}, False),
+        ({}, {"workflow": {"id": "trainingjob/ml/tj/u"}}, True),
+        ({}, {"workflow": {"id": "trainingjob/ml/tj/old"}, "conditions": [ACCEPTED]}, False),
+        ({}, {"conditions": [ACCEPTED]}, True),
+    ],
+    ids=[
+        "new",
+        "held by an older release",
+        "held",
+        "restored with its finalizer",
+        "let go",
+        "its workflow has spoken",
+        "restored with its status",
+        "of an older release",
+    ],
+)
+def test_a_job_has_begun_where_that_is_said_of_its_own_uid(
+    metadata: dict[str, Any],
+    status: dict[str, Any],
+    begun: bool,  # noqa: FBT001
+) -> None:
+    assert observe({"metadata": {**METADATA, **metadata}, "spec": {}, "status": status}).begun is begun

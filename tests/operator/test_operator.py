@@ -100,7 +100,8 @@ def test_the_happy_path_costs_one_write_of_the_object(jobs: Jobs, temporal: Temp
     managers = jobs.get(name)["metadata"].get("managedFields", [])  # type: ignore[index]
 
     assert [entry["operation"] for entry in managers if "perdure" in entry["manager"]] == []
-    assert "annotations" not in jobs.get(name)["metadata"]  # type: ignore[index]
+    metadata = jobs.get(name)["metadata"]  # type: ignore[index]
+    assert metadata["annotations"] == {names.ANNOTATION_HELD_FOR: metadata["uid"]}, "kopf writes none of its own"
     assert jobs.events(name) == {}
 
 
@@ -271,13 +272,18 @@ def test_an_object_restored_from_a_backup_is_a_job_of_its_own(jobs: Jobs, tempor
     jobs.delete(name)
     until(lambda: jobs.get(name) is None, "the object is gone")
 
-    kept = {key: backup["metadata"][key] for key in ("name", "namespace", "uid", "finalizers")}
+    assert backup["metadata"]["annotations"][names.ANNOTATION_HELD_FOR] == backup["metadata"]["uid"]
+    kept = {key: backup["metadata"][key] for key in ("name", "namespace", "uid", "finalizers", "annotations")}
     jobs.kubectl("create", "-f", "-", document={**backup, "metadata": kept})
 
     after = jobs.workflow_id(name)
     until(lambda: temporal.status(after) == "RUNNING", "a workflow of its own runs")
     assert temporal.workflows(jobs.namespace) == {before: "COMPLETED", after: "RUNNING"}
     assert jobs.condition(name, "Succeeded") is None
+    restored = jobs.get(name)
+    assert restored
+    assert restored["metadata"]["finalizers"] == [names.FINALIZER]
+    assert restored["metadata"]["annotations"][names.ANNOTATION_HELD_FOR] == restored["metadata"]["uid"]
 
 
 def test_a_workflow_that_was_terminated_by_hand_fails_its_job(jobs: Jobs, temporal: Temporal, until: Until) -> None:

@@ -104,6 +104,8 @@ class World:
         self.most_at_work = 0
         self.queues: dict[str, str] = {}
         """The queue of Kueue that each workflow was told of."""
+        self.recalled: dict[str, TrainingJobStatus | None] = {}
+        """What each workflow was last started with, should Temporal not know it."""
         self.deaf: set[str] = set()
         """Uids of workflows that no worker carries out at present."""
         self.problem: str | None = None
@@ -175,7 +177,7 @@ class World:
         generation = self.running.get(
             paper.metadata["uid"], Wishes(generation=paper.seen.observed_generation)
         ).generation
-        accepted = {"observedGeneration": generation, "workflow": {"id": "w"}}
+        accepted = {"observedGeneration": generation, "workflow": {"id": paper.seen.job.workflow_id}}
         conditions = [condition("Accepted", "True", "Accepted"), *status.pop("conditions", [])]
         paper.apply(WORKFLOW, {**accepted, **status, "conditions": conditions})
         self._event(paper)
@@ -236,12 +238,15 @@ class World:
 
     async def start(self, request: TrainingInput) -> bool:
         self.queues[request.job.name] = request.kueue_queue
+        self.recalled[request.job.name] = request.recalled
         if request.job.uid not in self.running:
             self._hears(request.job.uid, Wishes(generation=request.job.generation, suspend=request.spec.suspend))
         return True
 
     async def cancel(self, job: JobRef) -> bool:
         paper = self.papers.get(job.uid)
+        if job.uid in self.deaf:
+            return True
         if self.running.pop(job.uid, None) is None or paper is None:
             return False
         ended = [condition("Succeeded", "False", "Cancelled"), condition("Reconciling", "False", "Finished")]
@@ -569,6 +574,82 @@ def test_a_job_that_was_created_suspended_counts_like_any_other_once_it_runs() -
     world.settle()
 
     assert position(second) == 1, "the pods of the first one may still run"
+
+
+def test_a_restarted_operator_gives_no_slot_away_while_pods_of_a_suspended_job_may_run() -> None:
+    world = World(cluster=1)
+    first = world.create("first")
+    world.settle()
+    world.hear(first)
+    second = world.create("second", after_seconds=1)
+    world.deaf.add(first.metadata["uid"])
+    world.change(first, suspend=True)
+    world.settle()
+
+    world.restart(cluster=1)
+    world.settle()
+
+    assert position(second) == 1
+    world.deaf.clear()
+    world.hear(first)
+    world.settle()
+    assert position(second) is None
+
+
+def test_each_start_brings_what_the_object_tells_of_itself() -> None:
+    world = World()
+    paper = world.create("tells")
+    world.settle()
+    assert world.recalled == {"tells": None}
+    world.publish_as_workflow(paper, attemptCounters={"started": 2, "failed": 1})
+
+    world.running.clear()  # Temporal has lost its data
+    world.restart()
+    world.settle()
+
+    recalled = world.recalled["tells"]
+    assert recalled
+    assert recalled.attempt_counters
+    assert (recalled.attempt_counters.started, recalled.attempt_counters.failed) == (2, 1)
+
+
+def test_a_cancel_that_was_told_to_a_workflow_whose_history_is_lost_is_told_to_the_next_one() -> None:
+    world = World()
+    paper = world.create("cancelled")
+    world.settle()
+    uid = paper.metadata["uid"]
+    world.deaf.add(uid)
+    world.annotate(paper, names.ANNOTATION_CANCEL, "true")
+    world.settle()
+    assert world.at_work == ["cancelled"], "told, and not done yet"
+
+    world.running.clear()  # Temporal has lost its data
+    world.deaf.clear()
+    tracked = world.tracker.get(uid)
+    assert tracked
+    tracked.started_at = None  # as drift leaves it
+    world.keys.add(uid)
+    world.settle()
+
+    assert world.at_work == []
+    assert says(paper) == ("Failed", "Cancelled")
+
+
+def test_a_job_restored_from_a_backup_waits_for_its_turn_whatever_its_backup_says_of_another() -> None:
+    world = World(cluster=1)
+    world.create("runs")
+    restored = Paper("restored", "ml", NOON + timedelta(seconds=1), {})
+    restored.metadata |= {
+        "finalizers": [names.FINALIZER],
+        "annotations": {names.ANNOTATION_HELD_FOR: "of the object of the backup"},
+    }
+    restored.apply("backup", {"workflow": {"id": "trainingjob/ml/restored/old"}, "phase": "Running"})
+    world.papers[restored.metadata["uid"]] = restored
+    world.restart(cluster=1)
+    world.settle()
+
+    assert world.at_work == ["runs"]
+    assert position(restored) == 1
 
 
 def test_a_wish_that_changes_while_a_job_is_started_is_heard() -> None:

@@ -21,7 +21,7 @@ from perdure_control.statuses import EventSource, record_event
 from perdure_workers.activities import resources
 from perdure_workers.activities.resources import ResourceActivities
 from perdure_workers.manifests import PodDefaults
-from perdure_workers.messages import CleanUp, CreateJob
+from perdure_workers.messages import CleanUp, CreateJob, FindAttempts
 from tests.conftest import ApiServer
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
@@ -91,13 +91,13 @@ async def test_a_service_of_somebody_else_is_neither_used_nor_deleted(
     assert api_server.kubectl("get", "service", "tj-taken", "-o", "name").strip() == "service/tj-taken"
 
 
-def make_pod(api_server: ApiServer, request: CreateJob) -> None:
-    """A pod of the first attempt, which nobody but us will ever remove."""
-    labels = {names.LABEL_JOB_UID: request.job.uid, names.LABEL_ATTEMPT: "1"}
+def make_pod(api_server: ApiServer, request: CreateJob, suffix: str = "", attempt: int = 1, **metadata: object) -> None:
+    """A pod of an attempt, which nobody but us will ever remove: its node is not there."""
+    labels = {names.LABEL_JOB_UID: request.job.uid, names.LABEL_ATTEMPT: str(attempt)}
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": request.job.name, "labels": labels},
+        "metadata": {"name": request.job.name + suffix, "labels": labels, **metadata},
         "spec": {"nodeName": "lost", "containers": [{"name": "trainer", "image": "i"}]},
     }
     api_server.kubectl("create", "-f", "-", document=pod)
@@ -121,6 +121,45 @@ async def test_pods_that_may_run_on_are_waited_for_where_that_is_asked_and_an_ev
     assert "until stuck can no longer run: node lost does not answer" in told[0]
     api_server.kubectl("delete", "pod", "stuck", "--force", "--grace-period=0")
     await asyncio.wait_for(cleaning, 10)
+
+
+def pods(api_server: ApiServer, request: CreateJob) -> dict[str, bool]:
+    """Its pods, and whether each is to go."""
+    selector = f"{names.LABEL_JOB_UID}={request.job.uid}"
+    found = json.loads(api_server.kubectl("get", "pods", "-l", selector, "-o", "json"))["items"]
+    return {pod["metadata"]["name"]: "deletionTimestamp" in pod["metadata"] for pod in found}
+
+
+async def test_a_pod_that_was_taken_from_its_job_goes_with_its_attempt_and_others_with_theirs(
+    activities: ResourceActivities, api_server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "_LONGEST_WAIT_SECONDS", 0.5)
+    request = wish(api_server, "orphaned", nodes=1)
+    make_pod(api_server, request)
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "owner", "uid": "of-a-job", "controller": True}
+    make_pod(api_server, request, suffix="-owned", ownerReferences=[owner])
+    make_pod(api_server, request, suffix="-second", attempt=2)
+
+    await ActivityEnvironment().run(activities.cleanup_resources, CleanUp(job=request.job, attempt=1))
+    assert pods(api_server, request) == {"orphaned": True, "orphaned-owned": False, "orphaned-second": False}
+
+    await ActivityEnvironment().run(activities.cleanup_resources, CleanUp(job=request.job))
+    assert pods(api_server, request) == {"orphaned": True, "orphaned-owned": False, "orphaned-second": True}
+
+
+async def test_the_attempts_of_a_trainingjob_are_found_by_what_is_there_of_them(
+    activities: ResourceActivities, api_server: ApiServer
+) -> None:
+    first = wish(api_server, "sought", nodes=2)
+    await ActivityEnvironment().run(activities.create_training_job, first.model_copy(update={"attempt": 2}))
+    make_pod(api_server, first)
+    make_pod(api_server, wish(api_server, "sought-not", nodes=1))
+
+    found = (await ActivityEnvironment().run(activities.find_attempts, FindAttempts(job=first.job))).attempts
+
+    assert [(each.number, each.nodes, each.live, each.created_at is None) for each in found] == [
+        (1, 1, True, True), (2, 2, True, False),
+    ]  # fmt: skip
 
 
 def events(api_server: ApiServer, name: str) -> list[str]:

@@ -30,6 +30,7 @@ class ActivityName(StrEnum):
     COMMAND_ATTEMPT = "command_attempt"
     AWAIT_ROOM = "await_room"
     DELETE_CHECKPOINTS = "delete_checkpoints"
+    FIND_ATTEMPTS = "find_attempts"
 
 
 class Input(StrEnum):
@@ -165,6 +166,30 @@ class CleanUp(TolerantModel):
     """Only this attempt's; None: all."""
     until_gone: bool = False
     """Wait for pods on nodes that do not answer too: they may run, and must not beside another attempt's."""
+
+
+class FindAttempts(TolerantModel):
+    """Look what attempts of a TrainingJob the cluster shows."""
+
+    job: JobRef
+
+
+class FoundAttempt(TolerantModel):
+    """An attempt of which there is something in the cluster."""
+
+    number: int
+    created_at: float | None = None
+    """Unix seconds when its Job was created; None: its Job is gone, and pods are left."""
+    nodes: int = 1
+    """Pods that it consists of."""
+    live: bool = True
+    """Whether a pod of it may still run, or begin to."""
+
+
+class AttemptsFound(TolerantModel):
+    """All of them, what holds places for the next one (names.RESERVATION) too."""
+
+    attempts: list[FoundAttempt] = []
 
 
 class DeleteCheckpoints(TolerantModel):

@@ -174,6 +174,7 @@ def _workers(
             resources.create_training_job,
             resources.cleanup_resources,
             resources.command_attempt,
+            resources.find_attempts,
             PublishingActivities(cluster, source).publish_status,
             storage.check_inputs,
             storage.collect_result,

@@ -5,7 +5,8 @@ Pure: the clock is passed in, and nothing is written here.
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from perdure_api.conditions import Condition, ConditionStatus, ConditionType, Phase, Reason, phase_of
 from perdure_api.names import job_name
@@ -20,7 +21,9 @@ from perdure_api.status import (
 )
 from perdure_api.workflow import JobRef
 from perdure_workers.attempts import retry
-from perdure_workers.messages import AttemptEnd, Collected, Input
+from perdure_workers.attempts.outcome import Outcome
+from perdure_workers.attempts.recall import Recollection, attempt_of
+from perdure_workers.messages import AttemptEnd, Collected, FoundAttempt, Input
 
 _MESSAGE_LIMIT = 1024
 
@@ -54,6 +57,12 @@ class Story:
         story._reconciling(Reason.STARTING, "", now)
         return story
 
+    @classmethod
+    def recall(cls, job: JobRef, status: TrainingJobStatus, run_id: str) -> Story:
+        """What the object told before, to be told on by another workflow."""
+        workflow = WorkflowStatus(id=job.workflow_id, run_id=run_id)
+        return cls(job, status.model_copy(update={"observed_generation": job.generation, "workflow": workflow}))
+
     @property
     def status(self) -> TrainingJobStatus:
         """The document so far."""
@@ -81,27 +90,30 @@ class Story:
         """Model and dataset can be trained with, or there was nothing to look at."""
         self._condition(ConditionType.DATASET_READY, ConditionStatus.TRUE, reason, message, now)
 
-    def attempt_started(self, now: datetime, nodes: int = 1) -> int:
+    def recalled(self, recollection: Recollection, found: Sequence[FoundAttempt], now: datetime) -> None:
+        """It is known where the job was when Temporal lost its history."""
+        for number in recollection.lost:
+            self._attempt_known(number, found, now)
+            message = "Temporal lost its history before anybody was told how this attempt ended"
+            self.attempt_ended(AttemptEnd(outcome=Outcome(reason=Reason.DISRUPTED, message=message)), now)
+        if recollection.under_way is not None:
+            self._attempt_known(recollection.under_way, found, now)
+        where = _where(recollection)
+        self._now_doing(Reason.RECALLED, f"Temporal has lost the history of this job; it goes on {where}", now)
+
+    def attempt_started(self, now: datetime, nodes: int = 1, alternative: int | None = None) -> int:
         """A new attempt begins.
 
         Args:
             now: The time.
             nodes: How many it asks for.
+            alternative: Which of resources.alternatives it asks for, from 0; None: the first resources.
 
         Returns:
             Its number.
         """
         number = self.counters.started + 1
-        attempt = AttemptStatus(
-            number=number,
-            job=job_name(self._job.name, number),
-            start_time=rfc3339(now),
-            nodes=nodes if nodes > 1 else None,
-        )
-        self._update(
-            attempts=[*self._status.attempts, attempt][-ATTEMPTS_SHOWN:],
-            attempt_counters=self.counters.model_copy(update={"started": number}),
-        )
+        self._attempt(number, now, nodes, alternative)
         message = f"attempt {number} is starting"
         self._condition(ConditionType.RUNNING, ConditionStatus.FALSE, Reason.STARTING, message, now)
         self._now_doing(Reason.STARTING, message, now)
@@ -136,6 +148,10 @@ class Story:
         self._job = self._job.model_copy(update={"generation": generation})
         self._update(observed_generation=generation)
 
+    def left_to_kueue(self, queue: str) -> None:
+        """The Jobs of attempts to come wait in this queue of Kueue; empty: in none."""
+        self._update(kueue_queue=queue or None)
+
     def suspending(self, now: datetime) -> None:
         """The newest attempt is told to end."""
         self._now_doing(Reason.SUSPENDED, "spec.suspend is true: its pods save and end", now)
@@ -157,9 +173,9 @@ class Story:
         self._condition(ConditionType.RECONCILING, ConditionStatus.FALSE, Reason.SUSPENDED, "", now)
         self._headline(Reason.SUSPENDED, message)
 
-    def resumed(self, now: datetime) -> None:
-        """It may go on."""
-        self._not_suspended(now)
+    def resumed(self, now: datetime, suspended_seconds: float = 0.0) -> None:
+        """It may go on, after it was suspended for so long in all."""
+        self.not_suspended(now, suspended_seconds)
         self._now_doing(Reason.RESUMED, "resumed", now)
 
     def retrying(self, after_seconds: float, now: datetime) -> None:
@@ -203,8 +219,33 @@ class Story:
             self._condition(ConditionType.DATASET_READY, ConditionStatus.UNKNOWN, Reason.NOT_CHECKED, because, now)
         self.failed(reason, message, now)
 
-    def _not_suspended(self, now: datetime) -> None:
+    def _attempt(self, number: int, start: datetime, nodes: int, alternative: int | None) -> None:
+        attempt = AttemptStatus(
+            number=number,
+            job=job_name(self._job.name, number),
+            start_time=rfc3339(start),
+            nodes=nodes if nodes > 1 else None,
+            alternative=alternative,
+        )
+        self._update(
+            attempts=[*self._status.attempts, attempt][-ATTEMPTS_SHOWN:],
+            attempt_counters=self.counters.model_copy(update={"started": number}),
+        )
+
+    def _attempt_known(self, number: int, found: Sequence[FoundAttempt], now: datetime) -> None:
+        """An attempt that has begun is in the list; of one that was never told of, as much as the cluster shows."""
+        if attempt_of(self._status, number) is not None:
+            return
+        seen = next((each for each in found if each.number == number), FoundAttempt(number=number))
+        before = self._status.attempts[-1] if self._status.attempts else None
+        start = datetime.fromtimestamp(seen.created_at, UTC) if seen.created_at is not None else now
+        self._attempt(number, start, seen.nodes, before.alternative if before else None)
+
+    def not_suspended(self, now: datetime, suspended_seconds: float | None = None) -> None:
+        """It is not suspended any more, if ever it was told to be; and for how long it was, in all."""
         if self._status.condition(ConditionType.SUSPENDED):
+            if suspended_seconds is not None:
+                self._update(suspended_seconds=int(suspended_seconds) or None)
             self._condition(ConditionType.SUSPENDED, ConditionStatus.FALSE, Reason.RESUMED, "", now)
 
     def _end_attempt(self, reason: Reason, message: str, now: datetime) -> None:
@@ -215,7 +256,7 @@ class Story:
             self._update(attempts=[*attempts[:-1], attempts[-1].model_copy(update=update)])
 
     def _finish(self, succeeded: ConditionStatus, reason: Reason, message: str, now: datetime) -> None:
-        self._not_suspended(now)
+        self.not_suspended(now)
         self._end_attempt(reason, message, now)
         if self._status.condition(ConditionType.RUNNING):
             self._condition(ConditionType.RUNNING, ConditionStatus.FALSE, Reason.FINISHED, "", now)
@@ -257,6 +298,14 @@ class Story:
 
     def _update(self, **fields: object) -> None:
         self._status = self._status.model_copy(update=fields)
+
+
+def _where(recollection: Recollection) -> str:
+    if recollection.completed is not None:
+        return f"with the result of attempt {recollection.completed}"
+    if recollection.under_way is not None:
+        return f"with attempt {recollection.under_way}"
+    return "with the next attempt"
 
 
 def success_sentence(collected: Collected) -> str:

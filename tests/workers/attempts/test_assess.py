@@ -174,6 +174,43 @@ def test_a_pod_that_is_gone_is_judged_by_its_last_state() -> None:
     assert assessment.outcome.reason is Reason.DISRUPTED
 
 
+@pytest.mark.parametrize(
+    ("job", "reason", "says"),
+    [
+        (None, Reason.JOB_DELETED, "its Job was deleted without its pods (--cascade=orphan), which are ended now"),
+        (JOB, Reason.DISRUPTED, "somebody took pods from its Job j-1"),
+    ],
+    ids=["with its Job deleted", "by hand"],
+)
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_pod_that_was_taken_from_its_job_ends_the_attempt_and_is_to_be_removed(
+    job: JobFacts | None, reason: Reason, says: str, nodes: int
+) -> None:
+    taken = replace(pod("running"), orphan=True)
+    pods = tuple(replace(taken, name=f"{taken.name}-{rank}", uid=str(rank), rank=rank) for rank in range(nodes))
+    view = AttemptView(job, job_was_deleted=job is None, pods=pods, lost_pods=())
+
+    assessment = assess(view, waited_seconds=1, start_seconds=60, nodes=nodes)
+
+    assert isinstance(assessment, Ended)
+    assert (assessment.outcome.reason, assessment.outcome.pod_remains) == (reason, True)
+    assert assessment.outcome.message == (
+        f"{says}: {', '.join(each.name for each in pods)}"
+        if job is None
+        else f"{says}, which would make others beside them: {', '.join(each.name for each in pods)}"
+    )
+
+
+@pytest.mark.parametrize(("name", "reason"), [("completed", Reason.COMPLETED), ("exit-1", Reason.FAILED)])
+def test_a_pod_that_ended_after_it_was_taken_from_its_job_is_judged_by_its_end(name: str, reason: Reason) -> None:
+    view = AttemptView(None, job_was_deleted=True, pods=(replace(pod(name), orphan=True),), lost_pods=())
+
+    assessment = look(view)
+
+    assert isinstance(assessment, Ended)
+    assert assessment.outcome.reason is reason
+
+
 def test_a_job_that_was_deleted_before_it_had_a_pod_is_told_as_deleted() -> None:
     assessment = look(AttemptView(None, job_was_deleted=True, pods=(), lost_pods=()))
 
@@ -236,6 +273,34 @@ def test_several_pods_wait_for_the_one_that_cannot_start(other: str) -> None:
     overdue = several(of_rank(0, other), of_rank(1, "unschedulable"), waited_seconds=60)
     assert isinstance(overdue, Ended)
     assert (overdue.outcome.reason, overdue.outcome.pod_remains) == (Reason.NO_CAPACITY, True)
+
+
+STARTING, RUNS, NO_ROOM, NO_IMAGE = "starting", "running", "unschedulable", "image-not-found"
+
+
+@pytest.mark.parametrize(
+    ("names", "reason", "who"),
+    [
+        ([RUNS, NO_ROOM], Reason.NO_CAPACITY, "r1 (1 of 2 pods): no node can take the pod"),
+        ([STARTING, NO_ROOM], Reason.NO_CAPACITY, "r1 (1 of 2 pods): no node can take the pod"),
+        ([NO_ROOM, NO_IMAGE], Reason.NO_CAPACITY, "r0 (1 of 2 pods): no node can take the pod"),
+        ([NO_IMAGE, NO_ROOM, NO_IMAGE], Reason.IMAGE_PULL_FAILED, "r0, r2 (2 of 3 pods): ErrImagePull"),
+        ([RUNS, *[NO_ROOM] * 5], Reason.NO_CAPACITY, "r1, r2, r3 and 2 others (5 of 6 pods): no node can take"),
+        ([RUNS, STARTING], Reason.STARTING, "pod r1 is starting on node"),
+    ],
+    ids=["one", "beside one that starts", "two that lack different things", "two the same", "many", "only slow"],
+)
+def test_which_of_several_pods_holds_the_others_up_is_said(names: list[str], reason: Reason, who: str) -> None:
+    pods = tuple(replace(of_rank(rank, name), name=f"r{rank}") for rank, name in enumerate(names))
+
+    waiting = assess(with_pods(*pods), waited_seconds=1, start_seconds=60, nodes=len(pods))
+    overdue = assess(with_pods(*pods), waited_seconds=60, start_seconds=60, nodes=len(pods))
+
+    assert isinstance(waiting, Waiting)
+    assert (waiting.reason, waiting.message[: len(who)]) == (reason, who)
+    assert isinstance(overdue, Ended)
+    assert who.partition(":")[0] in overdue.outcome.message
+    assert overdue.outcome.reason is (Reason.DEADLINE_EXCEEDED if reason is Reason.STARTING else reason)
 
 
 def test_a_pod_that_was_not_created_yet_is_waited_for() -> None:

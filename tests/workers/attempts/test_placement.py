@@ -6,9 +6,10 @@ import pytest
 
 from perdure_api.conditions import Reason
 from perdure_api.spec import AlternativeSpec, ResourcesSpec
+from perdure_api.status import AttemptStatus
 from perdure_api.workflow import Placement
 from perdure_workers.attempts.outcome import Outcome
-from perdure_workers.attempts.placement import fall_back, missing, placed, regrown, sentence
+from perdure_workers.attempts.placement import fall_back, missing, placed, recalled, regrown, sentence
 
 OTHER = AlternativeSpec(node_selector={"gpu": "a100"}, gpus_per_node=1)
 THIRD = AlternativeSpec(cpu="2")
@@ -133,3 +134,48 @@ def test_a_job_that_has_grown_again_is_tried_further_as_if_it_had_never_shrunk()
 
     assert grown == Placement(alternative=1, room=(2,))
     assert fall_back(asked, grown, unplaced(0)) == Placement(alternative=2, room=(2, 0))
+
+
+def attempt(nodes: int | None, alternative: int | None = None, reason: Reason | None = None) -> AttemptStatus:
+    return AttemptStatus(
+        number=1, job="tj-1", start_time="2026-01-01T00:00:00Z", nodes=nodes, alternative=alternative, reason=reason
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "newest", "expected"),
+    [
+        (resources(1), attempt(None), Placement()),
+        (resources(4), attempt(4), Placement()),
+        (resources(4, 1), attempt(2), Placement(nodes=2)),
+        (resources(4, 1), attempt(None), Placement(nodes=1)),
+        (resources(4, 1, OTHER), attempt(4, 0), Placement(alternative=1, room=(0,))),
+        (resources(4, 1, OTHER), attempt(3, 0), Placement(alternative=1, nodes=3, room=(0,))),
+        (resources(4, 1, OTHER), attempt(3, 5), Placement(nodes=3)),
+        (resources(4, 1, OTHER), attempt(3, 0, Reason.FAILED), Placement(alternative=1, nodes=3, room=(0,))),
+        (resources(4, 1, OTHER), attempt(3, 0, Reason.REGROWN), Placement(alternative=1, room=(0,))),
+        (resources(4, 1, OTHER), attempt(4, None, Reason.NO_CAPACITY), Placement(alternative=1, room=(0,))),
+        (resources(4, 1, OTHER), attempt(4, 0, Reason.NO_CAPACITY), Placement(alternative=1, room=(0,))),
+        (resources(4, 1), attempt(3, None, Reason.IMAGE_PULL_FAILED), Placement(nodes=3)),
+        (resources(1), attempt(None, None, Reason.NO_CAPACITY), Placement()),
+    ],
+    ids=[
+        "one node",
+        "all nodes",
+        "fewer",
+        "one of several",
+        "an alternative",
+        "fewer of an alternative",
+        "an alternative that there is not",
+        "it failed",
+        "it is to have all again",
+        "it found no place, and there is an alternative",
+        "it found no place in the last one",
+        "it found no place for fewer",
+        "it found no place, and there is no other",
+    ],
+)
+def test_without_a_history_it_goes_on_where_the_newest_attempt_was(
+    asked: ResourcesSpec, newest: AttemptStatus, expected: Placement
+) -> None:
+    assert recalled(asked, newest) == expected

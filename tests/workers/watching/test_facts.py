@@ -17,10 +17,11 @@ PODS = Path(__file__).parents[1] / "fixtures" / "pods"
 LABELS = {names.LABEL_JOB_UID: "u", names.LABEL_ATTEMPT: "3"}
 KEY = AttemptKey("u", 3)
 REFUSED = {"reason": "R", "message": "m"}
+OWNERS = [{"apiVersion": "batch/v1", "kind": "Job", "name": "n-1", "uid": "j", "controller": True}]
 
 
 def document(labels: dict[str, str] | None = LABELS, **parts: Any) -> dict[str, Any]:
-    metadata = {"namespace": "ns", "name": "n", "uid": "i", **parts.pop("metadata", {})}
+    metadata = {"namespace": "ns", "name": "n", "uid": "i", "ownerReferences": OWNERS, **parts.pop("metadata", {})}
     return {"metadata": metadata if labels is None else {**metadata, "labels": labels}, **parts}
 
 
@@ -50,6 +51,18 @@ def container(state: dict[str, Any], name: str = "trainer") -> dict[str, Any]:
 def test_what_only_looks_like_an_attempts_object_is_none(labels: dict[str, str] | None) -> None:
     assert pod_facts(document(labels)) is None
     assert job_facts(document(labels)) is None
+
+
+@pytest.mark.parametrize(
+    ("owners", "orphan"),
+    [([], True), ([{**OWNERS[0], "controller": False}], True), ([{"kind": "Other"}, *OWNERS], False)],
+    ids=["nobody's", "no controller's", "among others its Job's"],
+)
+def test_a_pod_without_a_controller_was_taken_from_its_job(owners: list[dict[str, Any]], orphan: bool) -> None:  # noqa: FBT001
+    facts = pod_facts(document(metadata={"ownerReferences": owners}))
+
+    assert facts
+    assert facts.orphan is orphan
 
 
 def test_a_pod_of_which_nothing_is_known_yet_is_pending() -> None:

@@ -36,6 +36,7 @@ from perdure_workers.attempts.outcome import Outcome
 from perdure_workers.messages import (
     ActivityName,
     AttemptEnd,
+    AttemptsFound,
     AwaitRoom,
     CheckInputs,
     CleanUp,
@@ -44,6 +45,8 @@ from perdure_workers.messages import (
     CommandAttempt,
     CreateJob,
     DeleteCheckpoints,
+    FindAttempts,
+    FoundAttempt,
     Input,
     InputsChecked,
     Monitor,
@@ -85,6 +88,8 @@ class World:
     lasting: set[int] = field(default_factory=set)
     """Attempts of which the same is true."""
     commands_arrive: bool = True
+    found: list[FoundAttempt] = field(default_factory=list)
+    """What the cluster shows of attempts."""
     about: Input | None = None
     """The input that a check refuses."""
 
@@ -168,7 +173,11 @@ class World:
             self.purged.append(request)
             _raised(_next(self.purges))
 
-        return [clean_up, command, await_room, purge]
+        @activity.defn(name=ActivityName.FIND_ATTEMPTS)
+        async def find(_: FindAttempts) -> AttemptsFound:
+            return AttemptsFound(attempts=self.found)
+
+        return [clean_up, command, await_room, purge, find]
 
 
 def _next(answers: list[T]) -> T:
@@ -233,13 +242,17 @@ async def working(client: Client, world: World) -> AsyncIterator[None]:
 
 
 async def begin(
-    client: Client, spec: TrainingJobSpec, carried: TrainingJobStatus | None = None, kueue_queue: str = ""
+    client: Client,
+    spec: TrainingJobSpec,
+    carried: TrainingJobStatus | None = None,
+    kueue_queue: str = "",
+    recalled: TrainingJobStatus | None = None,
 ) -> Handle:
     """Starts the workflow of a new job."""
     job = JobRef(namespace="ns", name="job", uid=str(uuid.uuid4()), generation=1)
     handle: Handle = await client.start_workflow(
         TrainingWorkflow.run,
-        TrainingInput(job=job, spec=spec, carried=carried, kueue_queue=kueue_queue),
+        TrainingInput(job=job, spec=spec, carried=carried, kueue_queue=kueue_queue, recalled=recalled),
         id=job.workflow_id,
         task_queue=names.TASK_QUEUE_CPU,
     )

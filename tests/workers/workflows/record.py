@@ -22,6 +22,7 @@ from temporalio.worker import Worker
 from perdure_api import names
 from perdure_api.conditions import Phase, Reason
 from perdure_api.spec import AlternativeSpec, DeadlinesSpec, ResourcesSpec, RetrySpec, TrainingJobSpec
+from perdure_api.status import AttemptCounters, AttemptStatus, TrainingJobStatus
 from perdure_api.workflow import (
     SIGNAL_CHECKPOINT,
     SIGNAL_WISHES,
@@ -32,10 +33,12 @@ from perdure_api.workflow import (
     Wishes,
 )
 from perdure_workers.attempts.outcome import Outcome
+from perdure_workers.messages import FoundAttempt
 from perdure_workers.process import WORKFLOWS, sandbox
 from tests.workers.workflows.conftest import BUILT_IN, COMPLETED, DISRUPTED, FAILED, OWN, STORE_AWAY, Handle, World
 
 HISTORIES = Path(__file__).parents[1] / "histories"
+BEGUN = "2026-01-01T00:00:00Z"
 QUICK = RetrySpec(max_attempts=2, initial_interval_seconds=0)
 
 
@@ -50,6 +53,8 @@ class Scenario:
     is_cancelled: bool = False
     deleted: bool = False
     """Not the job's own workflow is recorded, but the one that deletes its checkpoints."""
+    recalled: TrainingJobStatus | None = None
+    """What the object told before Temporal lost its history."""
 
 
 def scenarios() -> dict[str, Scenario]:
@@ -79,6 +84,15 @@ def scenarios() -> dict[str, Scenario]:
         "cancelled": Scenario(OWN, World(monitor_for_ever=True), _cancel, is_cancelled=True),
         "too-long": Scenario(
             OWN.model_copy(update={"deadlines": DeadlinesSpec(active_seconds=1)}), World(monitor_for_ever=True)
+        ),
+        "recalled": Scenario(
+            BUILT_IN,
+            World(found=[FoundAttempt(number=1), FoundAttempt(number=2)], endings=[DISRUPTED, COMPLETED]),
+            recalled=TrainingJobStatus(
+                start_time=BEGUN,
+                attempts=[AttemptStatus(number=2, job="recalled-2", start_time=BEGUN)],
+                attempt_counters=AttemptCounters(started=2, disrupted=1),
+            ),
         ),
         "purged": Scenario(BUILT_IN, World(purges=[STORE_AWAY, None]), deleted=True),
     }
@@ -149,7 +163,7 @@ def _wish(job: JobRef, scenario: Scenario) -> tuple[str, TrainingInput | PurgeIn
     spec = scenario.spec
     if scenario.deleted and spec.output:
         return names.PURGE_WORKFLOW_TYPE, PurgeInput(job=job, output_uri=spec.output.uri)
-    return names.WORKFLOW_TYPE, TrainingInput(job=job, spec=spec)
+    return names.WORKFLOW_TYPE, TrainingInput(job=job, spec=spec, recalled=scenario.recalled)
 
 
 def _without_stack_traces(history: str) -> str:

@@ -8,6 +8,7 @@ from perdure_api.conditions import ConditionStatus, ConditionType, Reason
 from perdure_api.pod import CheckpointRef, TerminationMessage
 from perdure_api.spec import AlternativeSpec, DeadlinesSpec, ResourcesSpec, TrainingJobSpec
 from perdure_api.status import TrainingJobStatus
+from perdure_api.workflow import SIGNAL_WISHES, Wishes
 from perdure_workers.attempts.outcome import Outcome
 from perdure_workers.messages import Collected, Input, InputsChecked
 from tests.workers.workflows.conftest import BUILT_IN, COMPLETED, DISRUPTED, FAILED, OWN, STORE_AWAY, Start, World
@@ -290,3 +291,23 @@ async def test_each_attempt_of_a_job_that_kueue_queues_waits_in_that_queue_anew(
     assert [(each.attempt, each.kueue_queue) for each in world.created] == [(1, "research"), (2, "research")]
     assert [each.attempt for each in world.cleaned] == [1], "the Job that Kueue has suspended must never go on"
     assert status.phase == "Succeeded"
+
+
+async def test_a_queue_of_kueue_that_is_set_or_taken_away_counts_for_the_next_attempt(
+    start: Start, world: World
+) -> None:
+    world.monitor_for_ever, world.endings = True, [DISRUPTED, DISRUPTED, COMPLETED]
+    handle = await start(OWN)
+    told = [Wishes(generation=1, kueue_queue=queue) for queue in ("research", "")]
+    seen = []
+    for number, wishes in enumerate(told, start=1):
+        while len(world.created) < number:
+            await handle.query("status", result_type=TrainingJobStatus)
+        await handle.signal(SIGNAL_WISHES, wishes)
+        seen.append((await handle.query("status", result_type=TrainingJobStatus)).kueue_queue)
+        world._ended.add(number)
+    world.monitor_for_ever = False
+    await handle.result()
+
+    assert seen == ["research", None]
+    assert [(each.attempt, each.kueue_queue) for each in world.created] == [(1, ""), (2, "research"), (3, "")]

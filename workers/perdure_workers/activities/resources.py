@@ -29,8 +29,17 @@ from perdure_control.cluster import (
 )
 from perdure_control.statuses import TRAINING_JOBS
 from perdure_workers.activities.refusal import refusal
+from perdure_workers.attempts.recall import attempts_shown
 from perdure_workers.manifests import PodDefaults, needs_service, rank_service, training_job
-from perdure_workers.messages import ActivityName, CleanUp, CommandAttempt, CreateJob
+from perdure_workers.messages import (
+    ActivityName,
+    AttemptsFound,
+    CleanUp,
+    CommandAttempt,
+    CreateJob,
+    FindAttempts,
+)
+from perdure_workers.watching.facts import is_orphan
 
 _LOOK_SECONDS: Final = 0.5
 _LONGEST_WAIT_SECONDS: Final = GRACE_SECONDS + 35
@@ -81,6 +90,17 @@ class ResourceActivities:
             raise
         log.info("training_job_created", attempt=request.attempt)
 
+    @activity.defn(name=ActivityName.FIND_ATTEMPTS)
+    async def find_attempts(self, request: FindAttempts) -> AttemptsFound:
+        """The attempts of which there is something in the cluster."""
+        job = request.job
+        selector = f"{names.LABEL_JOB_UID}={job.uid}"
+        jobs = await self._list(JOBS.path(job.namespace), selector)
+        pods = await self._list(PODS.path(job.namespace), selector)
+        found = attempts_shown(jobs, pods)
+        log.info("attempts_found", attempts=[each.number for each in found])
+        return AttemptsFound(attempts=found)
+
     @activity.defn(name=ActivityName.COMMAND_ATTEMPT)
     async def command_attempt(self, request: CommandAttempt) -> bool:
         """Writes on an attempt's Job what its pods are to be told; whether the Job was there.
@@ -99,7 +119,9 @@ class ResourceActivities:
 
     @activity.defn(name=ActivityName.CLEANUP_RESOURCES)
     async def cleanup_resources(self, request: CleanUp) -> None:
-        """Deletes Jobs and waits until no pod of them is left, or only such as are on a node that does not answer.
+        """Deletes Jobs and waits until no pod is left, or only such as are on a node that does not answer.
+
+        Pods go with their Job; one that was taken from its Job is deleted by itself.
 
         These are waited for too where the request says so: an Event then says how to end that. The Service goes when
         all attempts do.
@@ -116,6 +138,7 @@ class ResourceActivities:
         waited, told = 0.0, False
         while left := await self._list(PODS.path(job.namespace), selector):
             activity.heartbeat()
+            await self._end_orphans(job, left)
             if waited >= _LONGEST_WAIT_SECONDS and not told:
                 log.warning("pods_stuck", pods=[pod["metadata"]["name"] for pod in left])
                 if not request.until_gone:
@@ -124,6 +147,13 @@ class ResourceActivities:
                 told = True
             await asyncio.sleep(_LOOK_SECONDS)
             waited += _LOOK_SECONDS
+
+    async def _end_orphans(self, job: JobRef, pods: list[Document]) -> None:
+        for pod in pods:
+            metadata = pod["metadata"]
+            if is_orphan(pod) and "deletionTimestamp" not in metadata:
+                log.warning("orphan_deleted", pod=metadata["name"])
+                await self._cluster.delete(PODS.path(job.namespace, metadata["name"]), uid=metadata["uid"])
 
     async def _is_there(self, job: JobRef) -> bool:
         try:

@@ -16,6 +16,11 @@ _HOPELESS: Final = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 OVERDUE_SECONDS: Final = 30.0
 """So long after it should have ended a pod of which nothing was heard is on a node that does not answer."""
 _START_PROBLEMS: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_LACKS: Final = frozenset({Reason.NO_CAPACITY, Reason.IMAGE_PULL_FAILED, Reason.CANNOT_START})
+"""What keeps a pod from running, in sentences that do not name the pod."""
+_ONLY_SLOW: Final = frozenset({Reason.STARTING, Reason.DEADLINE_EXCEEDED})
+_PODS_NAMED: Final = 3
+"""Of several pods that lack the same, so many are named."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +91,8 @@ def assess(
     overdue = waited_seconds >= start_seconds
     live = [pod for pod in view.pods if not (pod.ended or _is_lost(pod, fenced_at))]
     ended = [*(pod for pod in view.pods if pod not in live), *view.lost_pods]
-    if live and view.job_was_deleted:
-        names = ", ".join(sorted(pod.name for pod in live))
-        return Waiting(Reason.STOPPING, f"its Job is deleted, and its pods are being ended: {names}")
+    if live and (assessment := _assess_parted(view, live)):
+        return assessment
     if view.job and view.job.suspended and (assessment := _assess_suspended(view.job, live, ended, ran=ran)):
         return assessment
     if nodes > 1:
@@ -112,6 +116,26 @@ def assess(
         )
     waiting = Waiting(Reason.JOB_REFUSED, refusal) if refusal else Waiting(Reason.STARTING, "waiting for its pod")
     return _unless_overdue(waiting, overdue)
+
+
+def _assess_parted(view: AttemptView, live: list[PodFacts]) -> Assessment | None:
+    """An attempt whose pods may run while their Job is gone, or is theirs no more; None where all is as it was."""
+    if orphans := [pod for pod in live if pod.orphan and not pod.deleting]:
+        return Ended(_taken_from_its_job(orphans, view.job))
+    if not view.job_was_deleted:
+        return None
+    names = ", ".join(sorted(pod.name for pod in live))
+    return Waiting(Reason.STOPPING, f"its Job is deleted, and its pods are being ended: {names}")
+
+
+def _taken_from_its_job(orphans: list[PodFacts], job: JobFacts | None) -> Outcome:
+    """What became of an attempt whose pods nobody ends any more: clean-up does."""
+    names = ", ".join(sorted(pod.name for pod in orphans))
+    if job is None:
+        message = f"its Job was deleted without its pods (--cascade=orphan), which are ended now: {names}"
+        return Outcome(reason=Reason.JOB_DELETED, message=message, pod_remains=True)
+    message = f"somebody took pods from its Job {job.name}, which would make others beside them: {names}"
+    return Outcome(reason=Reason.DISRUPTED, message=message, pod_remains=True)
 
 
 def _is_lost(pod: PodFacts, now: float | None) -> bool:
@@ -165,12 +189,41 @@ def _assess_several(
     if outcome and len({pod.rank for pod in ended}) == nodes:
         return Ended(outcome)
     in_order = sorted(live, key=lambda pod: pod.rank)
-    for pod in in_order:
-        if pod.deleting or not (pod.running or pod.termination):
-            return _with_room(_assess_live(pod, overdue), sum(each.node is not None for each in live))
+    if held_up := _what_holds_up(in_order, nodes, overdue=overdue):
+        return _with_room(held_up, sum(each.node is not None for each in live))
     if len({pod.rank for pod in [*live, *ended]}) < nodes:
         return None
     return _running(next((pod for pod in in_order if pod.silent), in_order[0]))
+
+
+def _what_holds_up(live: list[PodFacts], nodes: int, *, overdue: bool) -> Assessment | None:
+    """What the pods lack that do not run, and which these are; what only takes its time comes last. None: all run."""
+    lacks = [(pod, _assess_live(pod, overdue)) for pod in live if pod.deleting or not (pod.running or pod.termination)]
+    if not lacks:
+        return None
+    first = next((lack for _, lack in lacks if _reason(lack) not in _ONLY_SLOW), lacks[0][1])
+    if _reason(first) not in _LACKS:
+        return first  # says which pod it is about
+    same = [pod.name for pod, lack in lacks if _reason(lack) is _reason(first)]
+    others = f" and {len(same) - _PODS_NAMED} others" if len(same) > _PODS_NAMED else ""
+    who = f"{', '.join(same[:_PODS_NAMED])}{others} ({len(same)} of {nodes} pods)"
+    match first:
+        case Waiting(reason, message):
+            return Waiting(reason, f"{who}: {message}")
+        case Ended(outcome):
+            return Ended(outcome.model_copy(update={"message": f"{who}: {outcome.message}"}))
+        case Running():
+            return first
+
+
+def _reason(assessment: Assessment) -> Reason:
+    match assessment:
+        case Waiting(reason, _):
+            return reason
+        case Ended(outcome):
+            return outcome.reason
+        case Running():
+            return Reason.POD_RUNNING
 
 
 def _with_room(assessment: Assessment, placed_nodes: int) -> Assessment:

@@ -6,6 +6,7 @@ from typing import Final
 
 from perdure_api.conditions import Reason
 from perdure_api.spec import ResourcesSpec
+from perdure_api.status import AttemptStatus
 from perdure_api.workflow import Placement
 from perdure_workers.attempts.outcome import Outcome
 
@@ -58,6 +59,28 @@ def missing(resources: ResourcesSpec, placement: Placement) -> int:
 def regrown(placement: Placement) -> Placement:
     """The same place with all nodes. Should it not be had after all, what comes next is as if it had been the first."""
     return Placement(alternative=placement.alternative, room=placement.room[: placement.alternative])
+
+
+def recalled(resources: ResourcesSpec, newest: AttemptStatus) -> Placement:
+    """Where to go on as far as the newest attempt tells: there, or where one comes next that ended as it did.
+
+    For how many nodes there was room before, nobody told: fewer nodes are tried when an attempt has found out anew.
+
+    Args:
+        resources: What the user asks for.
+        newest: The newest attempt, under way or ended.
+    """
+    known = newest.alternative is not None and newest.alternative < len(resources.alternatives)
+    alternative = (newest.alternative or 0) + 1 if known else 0
+    here = Placement(alternative=alternative, room=(0,) * alternative)
+    nodes = newest.nodes or 1
+    if nodes < placed(resources, here).nodes:
+        here = here.model_copy(update={"nodes": nodes})
+    if newest.reason == Reason.REGROWN:
+        return regrown(here)
+    if newest.reason in UNPLACED:
+        return fall_back(resources, here, Outcome(reason=Reason(newest.reason), message=newest.message or "")) or here
+    return here
 
 
 def sentence(resources: ResourcesSpec, placement: Placement) -> str:

@@ -76,6 +76,8 @@ class PodFacts:
     """Its node does not answer: the cluster took its readiness away while, as far as anybody knows, it runs."""
     due_at: float | None = None
     """Unix seconds by which its node should have ended it; None: nobody wants it gone."""
+    orphan: bool = False
+    """It belongs to no Job any more (`kubectl delete job --cascade=orphan`): nobody ends it but us."""
 
     @property
     def ended(self) -> bool:
@@ -139,7 +141,13 @@ def pod_facts(document: Document) -> PodFacts | None:
         rank=_rank(metadata.get("annotations") or {}),
         silent=_is_silent(conditions, state),
         due_at=_unix_seconds(metadata.get("deletionTimestamp")),
+        orphan=is_orphan(document),
     )
+
+
+def is_orphan(pod: Document) -> bool:
+    """Whether a pod belongs to nobody who would end it."""
+    return not any(owner.get("controller") for owner in pod["metadata"].get("ownerReferences") or [])
 
 
 def job_facts(document: Document) -> JobFacts | None:

@@ -18,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from perdure_workers.messages import (
         ActivityName,
         AttemptEnd,
+        AttemptsFound,
         AwaitRoom,
         CheckInputs,
         CleanUp,
@@ -26,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
         CommandAttempt,
         CreateJob,
         DeleteCheckpoints,
+        FindAttempts,
         Input,
         InputsChecked,
         Monitor,
@@ -90,6 +92,18 @@ async def create_job(request: CreateJob) -> None:
         )
     except FailureError as error:
         raise _as_refused(error) from error
+
+
+async def find_attempts(request: FindAttempts) -> AttemptsFound:
+    """Looks what attempts the cluster shows."""
+    found: AttemptsFound = await workflow.execute_activity(
+        ActivityName.FIND_ATTEMPTS,
+        request,
+        result_type=AttemptsFound,
+        start_to_close_timeout=SHORT,
+        retry_policy=FOR_EVER,
+    )
+    return found
 
 
 async def monitor(request: Monitor) -> AttemptEnd:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perdure_api.spec import ResourcesSpec, TrainingJobSpec
+from perdure_api.status import AttemptStatus
 from perdure_api.workflow import Placement
 from perdure_workers.attempts import placement
 from perdure_workers.attempts.outcome import Outcome
@@ -30,6 +31,15 @@ class Place:
     def missing(self) -> int:
         """How many nodes an attempt here lacks that are to be asked for meanwhile."""
         return placement.missing(self._resources, self.now)
+
+    @property
+    def alternative(self) -> int | None:
+        """Which of resources.alternatives it is, from 0; None: the first resources."""
+        return self.now.alternative - 1 if self.now.alternative else None
+
+    def recall(self, attempt: AttemptStatus) -> None:
+        """Goes to where an attempt was tried."""
+        self.now = placement.recalled(self._resources, attempt)
 
     def fall_back(self, outcome: Outcome) -> str | None:
         """Goes to the next place after an attempt that found none; what to say of it, None when there is no other."""

@@ -51,7 +51,7 @@ class Suspension:
         await workflow.wait_condition(lambda: not self._wished())
         self.seconds += (workflow.now() - self.since).total_seconds()
         self.since = None
-        self._story.resumed(workflow.now())
+        self._story.resumed(workflow.now(), self.seconds)
         await self._publish(note(Reason.RESUMED, "resumed"))
 
     async def unless_it_comes(self, work: Coroutine[None, None, None]) -> bool:

@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
         Wishes,
     )
     from perdure_workers.attempts.outcome import Outcome, of_stopped
+    from perdure_workers.attempts.recall import Recollection, attempt_of, recollect, suspended_seconds
     from perdure_workers.attempts.retry import Again, GiveUp, GoOn, decide
     from perdure_workers.messages import (
         AttemptEnd,
@@ -36,6 +37,7 @@ with workflow.unsafe.imports_passed_through():
         Collected,
         CollectResult,
         CreateJob,
+        FindAttempts,
         Monitor,
         PublishStatus,
     )
@@ -64,23 +66,22 @@ class TrainingWorkflow:
 
     @workflow.init
     def __init__(self, wish: TrainingInput) -> None:
-        """The wish, and the story so far when a long history was cut."""
+        """The wish, and the story so far when a long history was cut, or lost."""
         self._job = wish.job
         self._spec: TrainingJobSpec = wish.spec.completed()
         self._deadlines = self._spec.deadlines or DeadlinesSpec()
-        self._story = (
-            Story(wish.job, wish.carried)
-            if wish.carried
-            else Story.begin(wish.job, workflow.info().run_id, workflow.now())
-        )
+        self._story = _story_of(wish)
         self._started_at = datetime.fromisoformat(self._story.status.start_time or rfc3339(workflow.now()))
         self._wishes = Wishes(generation=wish.job.generation, suspend=wish.spec.suspend)
-        self._suspension = Suspension(
-            lambda: self._wishes.suspend, self._story, self._publish, seconds=wish.suspended_seconds
-        )
+        suspended = wish.suspended_seconds
+        if wish.recalled:
+            suspended += suspended_seconds(wish.recalled, workflow.now())
+        self._suspension = Suspension(lambda: self._wishes.suspend, self._story, self._publish, suspended)
         self._requests = CheckpointRequests(wish.job, self._publish, wish.answered)
         self._place = Place(self._spec, wish.placement)
+        self._recall = wish.recalled is not None
         self._kueue_queue = wish.kueue_queue
+        self._story.left_to_kueue(wish.kueue_queue)
 
     @workflow.query(name=QUERY_STATUS)
     def status(self) -> TrainingJobStatus:
@@ -89,9 +90,15 @@ class TrainingWorkflow:
 
     @workflow.signal(name=SIGNAL_WISHES)
     def wish(self, wishes: Any = None, *_: Any) -> None:
-        """The mutable part of the spec has changed. One that is older than what is known changes nothing."""
+        """What may change has changed. One that is older than what is known changes nothing."""
         wishes = _read(Wishes, wishes)
-        if wishes and wishes.generation > self._wishes.generation:
+        if wishes is None or wishes.generation < self._wishes.generation:
+            return
+        if wishes.kueue_queue is not None:
+            # A label: it may change while the generation stays.
+            self._kueue_queue = wishes.kueue_queue
+            self._story.left_to_kueue(self._kueue_queue)
+        if wishes.generation > self._wishes.generation:
             self._wishes = wishes
             self._story.heard(wishes.generation)
 
@@ -143,14 +150,39 @@ class TrainingWorkflow:
 
     async def _carry_through(self) -> None:
         try:
-            await self._suspension.wait_for_end()
-            await self._check_inputs()
-            collected = await self._train()
+            recollection = await self._recollect() if self._recall else Recollection()
+            if recollection.completed is not None:
+                collected = await self._collect(recollection.completed)
+            else:
+                collected = await self._train(recollection.under_way)
         except Refused as refused:
             await self._fail(refused.reason, refused.message)
             return
         self._story.succeeded(collected, workflow.now())
         await self._publish(note(Reason.COMPLETED, success_sentence(collected)))
+
+    # A lost history
+
+    async def _recollect(self) -> Recollection:
+        """Finds where the job was, tells so, and ends what may still run of attempts that count no more.
+
+        Where an attempt is followed, that does not wait for pods on nodes that do not answer: it runs beside them
+        anyhow.
+        """
+        found = (await calls.find_attempts(FindAttempts(job=self._job))).attempts
+        recollection = recollect(self._story.status, found)
+        if not self._wishes.suspend:
+            self._story.not_suspended(workflow.now(), self._suspension.seconds)
+        self._story.recalled(recollection, found, workflow.now())
+        if attempts := self._story.status.attempts:
+            self._place.recall(attempts[-1])
+        await self._publish(warning(Reason.RECALLED, self._story.status.message or ""))
+        for number in recollection.leftovers:
+            if recollection.under_way is None:
+                await self._clean_up(attempt=number)
+            else:
+                await calls.clean_up(CleanUp(job=self._job, attempt=number))
+        return recollection
 
     # Inputs
 
@@ -181,19 +213,24 @@ class TrainingWorkflow:
 
     # Attempts
 
-    async def _train(self) -> Collected:
+    async def _train(self, under_way: int | None) -> Collected:
         """Attempts until one completes.
 
+        Args:
+            under_way: One that has begun already; None: none has.
+
         Raises:
-            Refused: no further attempt makes sense.
+            Refused: no further attempt makes sense; or the inputs are none to begin the first with.
         """
         retry = self._spec.retry or RetrySpec()
-        while True:
-            self._cut_long_history()
+        if under_way is None:
             await self._suspension.wait_for_end()
-            spec = self._place.spec
-            number = self._story.attempt_started(workflow.now(), spec.nodes)
-            end = await self._attempt(number, spec)
+            await self._check_inputs()
+        while True:
+            if under_way is None:
+                number, end = await self._next_attempt()
+            else:
+                number, end, under_way = under_way, await self._recalled_attempt(under_way), None
             self._story.attempt_ended(end, workflow.now())
             if end.outcome.pod_remains:
                 await self._clean_up(attempt=number)
@@ -218,12 +255,29 @@ class TrainingWorkflow:
         await self._publish(warning(outcome.reason, self._story.status.message or outcome.message))
         return True
 
+    async def _next_attempt(self) -> tuple[int, AttemptEnd]:
+        """Its number, and how it ended."""
+        self._cut_long_history()
+        await self._suspension.wait_for_end()
+        spec = self._place.spec
+        number = self._story.attempt_started(workflow.now(), spec.nodes, self._place.alternative)
+        return number, await self._attempt(number, spec)
+
     async def _attempt(self, number: int, spec: TrainingJobSpec) -> AttemptEnd:
         started_at = workflow.now().timestamp()
         starting = together(self._create_job(number, spec), self._publish())
         if not await self._suspension.unless_it_comes(starting):
             await self._clean_up(attempt=number)
             return AttemptEnd(outcome=of_stopped(None, Reason.SUSPENDED, built_in=self._spec.built_in))
+        return await self._to_its_end(number, spec, started_at)
+
+    async def _recalled_attempt(self, number: int) -> AttemptEnd:
+        """The end of an attempt that had begun when the history was lost."""
+        told = attempt_of(self._story.status, number)
+        started_at = datetime.fromisoformat(told.start_time) if told else workflow.now()
+        return await self._to_its_end(number, self._place.spec, started_at.timestamp())
+
+    async def _to_its_end(self, number: int, spec: TrainingJobSpec, started_at: float) -> AttemptEnd:
         request = Monitor(
             job=self._job,
             attempt=number,
@@ -350,6 +404,14 @@ class TrainingWorkflow:
 
     async def _publish(self, *notes: EventNote) -> None:
         await calls.publish(PublishStatus(job=self._job, status=self._story.status, notes=list(notes)))
+
+
+def _story_of(wish: TrainingInput) -> Story:
+    if wish.carried:
+        return Story(wish.job, wish.carried)
+    if wish.recalled:
+        return Story.recall(wish.job, wish.recalled, workflow.info().run_id)
+    return Story.begin(wish.job, workflow.info().run_id, workflow.now())
 
 
 def _stacks_uri(job: JobRef, spec: TrainingJobSpec, attempt: int) -> str | None:
