@@ -104,7 +104,7 @@ def test_who_comes_later_waits_for_his_turn_and_no_longer(run: StoreUri) -> None
 
     second = Rank(run, number=2, on_look=pass_time)
     assert second.outlives(before_us=1) == "rank 2 saved step 7"
-    assert looks == [0.0, 0.5, 1.0, 1.5]
+    assert looks == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
 
 
 def test_a_checkpoint_of_an_earlier_step_or_attempt_is_none_of_this_one(run: StoreUri) -> None:

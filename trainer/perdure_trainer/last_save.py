@@ -23,8 +23,9 @@ LAST_SAVE_SECONDS: Final = GRACE_SECONDS - 5.0
 come after."""
 PEER_LOST_SAVE_SECONDS: Final = 8.0
 """What both may take when another rank is lost, with the wait for one's turn: all are to end within 30 s of it."""
-TURN_SECONDS: Final = 2.0
-"""How long a rank that outlives another leaves it to each rank before it to save the same."""
+TURN_SECONDS: Final = 3.0
+"""How long a rank that outlives another leaves it to each rank before it to save the same: one may notice the loss two
+seconds later than another."""
 LAST_SAVE_TRIES: Final = 3
 
 
