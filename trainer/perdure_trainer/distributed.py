@@ -33,7 +33,7 @@ BUCKET_ELEMENTS: Final = 2**24
 """Gradients that are added up at a time: 64 MiB of copies at most."""
 _LAST_RESORT: Final = timedelta(minutes=30)
 """When gloo and NCCL give up by themselves: long, for the roll call knows better."""
-_STOP_SECONDS: Final = 10.0
+_STOP_SECONDS: Final = 8.0
 """How long one that was asked to stop waits for the others to do so too: it is killed 20 s after it was asked."""
 _SHORTEST_REST_SECONDS: Final = 20e-6
 _LONGEST_REST_SECONDS: Final = 1e-3
