@@ -155,6 +155,7 @@ class ResultDocument(TolerantModel):
     """SHA-256 of what went in: `dataset`, `model`, `config`, `tokenizer`."""
 
 
+_SENTENCE_CHARACTERS: Final = 600
 _STACKS: Final = re.compile(r"^(Current thread|Thread) 0x[0-9a-f]+ .*\(most recent call first\):", re.MULTILINE)
 _GARBAGE_SHARE: Final = 0.05
 _GARBAGE_CHARACTERS: Final = 8
@@ -168,4 +169,6 @@ def _sentence_of(text: str) -> str:
     if unreadable > max(_GARBAGE_CHARACTERS, _GARBAGE_SHARE * len(text)):
         return f"the container left a termination message of {len(text)} characters that is no text"
     cleaned = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(cleaned.split())
+    sentence = " ".join(cleaned.split())
+    # Of a log the end says most.
+    return sentence if len(sentence) <= _SENTENCE_CHARACTERS else f"… {sentence[-_SENTENCE_CHARACTERS:]}"

@@ -36,6 +36,16 @@ def test_plain_text_becomes_the_sentence() -> None:
     assert TerminationMessage.decode("no space\n  left\x1b[0m").message == "no space left [0m"
 
 
+def test_of_a_long_log_the_end_is_the_sentence() -> None:
+    log = "\n".join(f'File "train.py", line {line}' for line in range(200)) + "\nValueError: rank must not be 0"
+
+    sentence = TerminationMessage.decode(log).message
+
+    assert sentence.startswith("… ")
+    assert sentence.endswith("ValueError: rank must not be 0")
+    assert len(sentence) < 700
+
+
 def test_garbage_is_called_so() -> None:
     text = bytes(range(256)).decode(errors="replace") * 8
 

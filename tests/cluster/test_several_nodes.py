@@ -81,11 +81,12 @@ def test_a_pod_that_is_killed_between_two_checkpoints_costs_no_step(
 ) -> None:
     """The other one saves the last step that was whole, whichever it is."""
     seldom = {**of_two_nodes(tiny_inputs, maxSteps=1500), "checkpoint": {"everySteps": 400}}
-    jobs.create("killed", seldom)
-    jobs.create("undisturbed", seldom)
-    begun = jobs.until("killed", lambda job: newest(job) > 0 and step(job) >= newest(job) + 20, 240)
+    killed, undisturbed_one = f"killed-{lost}", f"undisturbed-{lost}"
+    jobs.create(killed, seldom)
+    jobs.create(undisturbed_one, seldom)
+    begun = jobs.until(killed, lambda job: newest(job) > 0 and step(job) >= newest(job) + 20, 240)
     kill_rank(begun, lost)
-    job, undisturbed = (jobs.finished(name, seconds=300) for name in ("killed", "undisturbed"))
+    job, undisturbed = (jobs.finished(name, seconds=300) for name in (killed, undisturbed_one))
 
     assert phase(job) == "Succeeded", job["status"]
     first, second = job["status"]["attempts"]
@@ -94,7 +95,7 @@ def test_a_pod_that_is_killed_between_two_checkpoints_costs_no_step(
     assert first["checkpointStep"] == first["toStep"] == saved
     told = f"; rank {1 - lost} saved step {saved}"
     assert first["message"].endswith(told)
-    assert any(told in event["message"] for event in events(jobs, "killed", first["reason"]))
+    assert any(told in event["message"] for event in events(jobs, killed, first["reason"]))
     results = [result_of(stores, each) for each in (job, undisturbed)]
     assert results[0].metrics["tokens"] == results[1].metrics["tokens"]
     assert adapter_of(stores, job) == adapter_of(stores, undisturbed)

@@ -37,7 +37,6 @@ def as_workflow(*conditions: dict[str, Any], phase: str, generation: int) -> dic
         "reason": phase,
         "message": f"the workflow says {phase}",
         "conditions": [condition("Accepted", "True", "Accepted"), *conditions],
-        "workflow": {"id": "w"},
     }
 
 
