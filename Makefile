@@ -44,7 +44,11 @@ test-slow: $(VENV)/.ready ## Whole training runs, which need no cluster: minutes
 .PHONY: test-cluster
 test-cluster: install ## Tests on the development cluster
 	@$(VENV)/bin/pytest -q -m "cluster and not alone" --numprocesses 3 --dist loadfile --no-loadscope-reorder
-	@$(VENV)/bin/pytest -q -m "cluster and alone"
+	@$(VENV)/bin/pytest -q -m "cluster and alone and not lengthy"
+
+.PHONY: test-upgrades
+test-upgrades: install ## Upgrades between versions of the workers, on the development cluster: most of an hour, not part of `make test`
+	@$(VENV)/bin/pytest -q -m lengthy
 
 .PHONY: torture-trainer
 torture-trainer: $(VENV)/.ready ## Runs killed at random moments must end with the adapter of an undisturbed one

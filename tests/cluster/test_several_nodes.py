@@ -80,7 +80,7 @@ def test_a_pod_that_is_killed_between_two_checkpoints_costs_no_step(
     jobs: Jobs, tiny_inputs: Document, stores: Stores, lost: int
 ) -> None:
     """The other one saves the last step that was whole, whichever it is."""
-    seldom = {**of_two_nodes(tiny_inputs, maxSteps=1500), "checkpoint": {"everySteps": 400}}
+    seldom = {**of_two_nodes(tiny_inputs, maxSteps=900), "checkpoint": {"everySteps": 300}}
     killed, undisturbed_one = f"killed-{lost}", f"undisturbed-{lost}"
     jobs.create(killed, seldom)
     jobs.create(undisturbed_one, seldom)

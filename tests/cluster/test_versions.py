@@ -16,7 +16,7 @@ from tests.cluster.test_install import helm, install
 from tests.cluster.test_resilience import PodLog, long_training, watching_pods
 from tests.cluster.test_steering import is_suspended, suspend
 
-pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.lengthy, pytest.mark.timeout(1800)]
 
 DRAIN_SECONDS = 900
 """Temporal looks every few minutes whether a version has workflows left."""
