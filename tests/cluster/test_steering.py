@@ -129,6 +129,7 @@ def test_a_checkpoint_is_saved_on_demand_and_the_one_who_asked_is_told(jobs: Job
     assert f"the checkpoint of step {saved['step']} is saved" in said
     assert saved["time"]
     assert [event["type"] for event in events(jobs, "asked", "CheckpointSaved")] == ["Normal"]
+    assert is_running(jobs.get("asked")), "as before"
 
     said = perdure(jobs, "cancel", "asked", "--yes")
 

@@ -112,6 +112,22 @@ async def test_a_status_that_was_wiped_is_whole_again_with_the_next_write(
     assert conditions(api_server, "wiped").keys() == {"Accepted", "Running", "Succeeded", "Reconciling"}
 
 
+async def test_what_others_wrote_stays_where_only_an_event_is_told(cluster: Cluster, api_server: ApiServer) -> None:
+    job = create(api_server, "told-of")
+    publish = PublishingActivities(cluster, SOURCE).publish_status
+    status = Story.begin(job, "run", NOW).status
+    await publish(PublishStatus(job=job, status=status))
+    runs = {"phase": "Running", "reason": "PodRunning", "message": "attempt 1: pod p runs on node n"}
+    await apply_status(cluster, job, runs, manager=names.FIELD_MANAGER_MONITOR)
+    note = EventNote(kind=EventKind.NORMAL, reason=Reason.CHECKPOINT_ASKED, message="a checkpoint was asked for")
+
+    await publish(PublishStatus(job=job, status=status, notes=[note], notes_only=True))
+
+    told = json.loads(api_server.kubectl("get", "trainingjob", "told-of", "-o", "json"))["status"]
+    assert {name: told[name] for name in runs} == runs
+    assert "a checkpoint was asked for" in api_server.kubectl("get", "events")
+
+
 async def test_another_object_of_the_same_name_is_left_alone(cluster: Cluster, api_server: ApiServer) -> None:
     job = create(api_server, "namesake").model_copy(update={"uid": "00000000-0000-0000-0000-000000000000"})
 

@@ -156,6 +156,8 @@ class PublishStatus(TolerantModel):
     job: JobRef
     status: TrainingJobStatus
     notes: list[EventNote] = []
+    notes_only: bool = False
+    """Leave the status as it is: what a monitor has written of an attempt that runs is newer."""
 
 
 class CleanUp(TolerantModel):

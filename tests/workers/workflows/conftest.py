@@ -110,7 +110,7 @@ class World:
 
     @property
     def phases(self) -> list[str]:
-        return [str(each.status.phase) for each in self.published]
+        return [str(each.status.phase) for each in self.published if not each.notes_only]
 
     def activities(self) -> list[Callable[..., Awaitable[object]]]:
         @activity.defn(name=ActivityName.CHECK_INPUTS)

@@ -214,6 +214,7 @@ async def test_a_checkpoint_that_nobody_can_save_is_told_of(start: Start, world:
     await handle.signal(SIGNAL_CHECKPOINT, CheckpointRequest(reason="power"))
     await until(lambda: len(world.published) == 2)
 
+    assert [each.notes_only for each in world.published] == [False, True]
     note = world.published[-1].notes[0]
     assert (note.kind, note.message) == (
         "Warning",

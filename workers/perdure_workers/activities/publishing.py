@@ -28,10 +28,10 @@ class PublishingActivities:
     async def publish_status(self, request: PublishStatus) -> None:
         """Writes the whole of the workflow's part. An object that is gone or final is left as it is."""
         async with asyncio.TaskGroup() as writes:
-            write = writes.create_task(self._write(request.job, request.status))
+            write = None if request.notes_only else writes.create_task(self._write(request.job, request.status))
             for note in request.notes:
                 writes.create_task(record_event(self._cluster, request.job, note, self._source))
-        if write.result() is not Written.WRITTEN:
+        if write and write.result() is not Written.WRITTEN:
             log.info("status_not_written", because=str(write.result()))
 
     async def _write(self, job: JobRef, status: TrainingJobStatus) -> Written:

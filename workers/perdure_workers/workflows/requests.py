@@ -21,13 +21,13 @@ class CheckpointRequests:
 
     Args:
         job: Whose.
-        publish: Publishes the story, with notes.
+        tell: Records an Event.
         answered: The id of the newest one that was heard of.
     """
 
-    def __init__(self, job: JobRef, publish: Callable[[EventNote], Awaitable[None]], answered: str) -> None:
+    def __init__(self, job: JobRef, tell: Callable[[EventNote], Awaitable[None]], answered: str) -> None:
         self._job = job
-        self._publish = publish
+        self._tell = tell
         self._waiting: list[CheckpointRequest] = []
         self.answered = answered
         """The id of the newest one that was heard of: sent again, it is the same."""
@@ -48,10 +48,10 @@ class CheckpointRequests:
             attempt = self.attempt
             why = f": {request.reason}" if request.reason else ""
             if attempt is not None and await self._command(attempt, request):
-                await self._publish(note(Reason.CHECKPOINT_ASKED, f"a checkpoint was asked for{why}"))
+                await self._tell(note(Reason.CHECKPOINT_ASKED, f"a checkpoint was asked for{why}"))
             else:
                 message = f"a checkpoint was asked for{why}; no trainer runs now, and what was saved before stays"
-                await self._publish(warning(Reason.CHECKPOINT_ASKED, message))
+                await self._tell(warning(Reason.CHECKPOINT_ASKED, message))
 
     async def _command(self, attempt: int, request: CheckpointRequest) -> bool:
         command = AttemptCommand(

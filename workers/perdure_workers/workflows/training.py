@@ -77,7 +77,7 @@ class TrainingWorkflow:
         if wish.recalled:
             suspended += suspended_seconds(wish.recalled, workflow.now())
         self._suspension = Suspension(lambda: self._wishes.suspend, self._story, self._publish, suspended)
-        self._requests = CheckpointRequests(wish.job, self._publish, wish.answered)
+        self._requests = CheckpointRequests(wish.job, self._tell, wish.answered)
         self._place = Place(self._spec, wish.placement)
         self._recall = wish.recalled is not None
         self._kueue_queue = wish.kueue_queue
@@ -404,6 +404,9 @@ class TrainingWorkflow:
 
     async def _publish(self, *notes: EventNote) -> None:
         await calls.publish(PublishStatus(job=self._job, status=self._story.status, notes=list(notes)))
+
+    async def _tell(self, event: EventNote) -> None:
+        await calls.publish(PublishStatus(job=self._job, status=self._story.status, notes=[event], notes_only=True))
 
 
 def _story_of(wish: TrainingInput) -> Story:
