@@ -20,8 +20,6 @@ MANY = 40
 UNTIL_TOLD = 'trap "exit 143" TERM; sleep 3600 & wait'
 SECOND = timedelta(seconds=1)
 
-OF_KUEUED = "perdure.dev/trainingjob=kueued"
-
 Limited = Callable[[int], None]
 
 
@@ -48,6 +46,11 @@ def waits_at(place: int) -> Callable[[Document], bool]:
 
 def moment(job: Document, field: str) -> datetime:
     return datetime.fromisoformat(job["status"][field]).astimezone(UTC)
+
+
+def kubernetes_jobs(jobs: Jobs, name: str) -> list[str]:
+    """Names of the Jobs of one TrainingJob."""
+    return [each["metadata"]["name"] for each in jobs.kubectl.items("jobs", "-l", f"perdure.dev/trainingjob={name}")]
 
 
 def status_writes(system: Kubectl) -> float:
@@ -195,7 +198,7 @@ def test_a_job_in_a_queue_of_kueue_waits_for_kueue_and_for_nothing_else(jobs: Jo
         "Disrupted",
         "Kueue (queue research) suspended its Job, so its pods were taken away",
     )
-    assert [each["metadata"]["name"] for each in jobs.kubectl.items("jobs", "-l", OF_KUEUED)] == ["kueued-2"]
+    assert kubernetes_jobs(jobs, "kueued") == ["kueued-2"]
     assert job["status"]["attemptCounters"].get("failed", 0) == 0
     let_run("kueued-2", run=True)
     jobs.until("kueued", lambda job: phase(job) == "Running")
@@ -218,7 +221,7 @@ def test_a_job_that_is_given_to_kueue_later_waits_for_it_with_its_next_attempt(
     jobs.until("given", lambda job: phase(job) == "Running")
     jobs.kubectl("label", "trainingjob", "given", "kueue.x-k8s.io/queue-name=research")
     wait_until(lambda: '"kueueQueue":"research"' in known(system, jobs.get("given")), 60, lambda: "it has not heard")
-    assert [each["metadata"]["name"] for each in jobs.kubectl.items("jobs")] == ["given-1"], "it runs on"
+    assert kubernetes_jobs(jobs, "given") == ["given-1"], "it runs on"
 
     jobs.kubectl("delete", "job", "given-1", "--wait=false")
     jobs.until("given", lambda job: phase(job) == "Queued" and len(job["status"]["attempts"]) > 1)
