@@ -227,7 +227,7 @@ def test_a_job_that_is_given_to_kueue_later_waits_for_it_with_its_next_attempt(
     jobs.until("given", lambda job: phase(job) == "Queued" and len(job["status"]["attempts"]) > 1)
     assert jobs.kubectl.json("get", "job", "given-2")["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "research"
     jobs.kubectl("label", "trainingjob", "given", "kueue.x-k8s.io/queue-name-")
-    wait_until(lambda: "kueueQueue" not in known(system, jobs.get("given")), 60, lambda: "it has not heard")
+    wait_until(lambda: '"kueueQueue":null' in known(system, jobs.get("given")), 60, lambda: "it has not heard")
 
     jobs.kubectl("delete", "job", "given-2", "--wait=false")
     job = jobs.until("given", lambda job: phase(job) == "Running")
