@@ -101,6 +101,10 @@ bench-trainer: $(BUILD)/bench-venv/.ready $(DEMO)/eval.jsonl ## The built-in tra
 	@$(BUILD)/bench-venv/bin/python bench/trainer/compare.py \
 	  --gguf $(DEMO)/model/smollm2-135m.gguf --chapters $(DEMO)/train.jsonl $(BENCH)
 
+.PHONY: bench-recovery
+bench-recovery: install ## How long a job stands still after a fault, in its parts: ~20 minutes (BENCH="--times 5")
+	@$(PYTHON) -m bench.recovery $(BENCH)
+
 $(BUILD)/bench-venv/.ready: locks/bench.txt $(VENV)/.ready
 	@echo "Python packages into $(BUILD)/bench-venv (pinned in locks/bench.txt) ..."
 	@$(VENV)/bin/uv venv --quiet --allow-existing $(BUILD)/bench-venv

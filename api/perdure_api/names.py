@@ -62,6 +62,7 @@ LABEL_KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 
 FIELD_MANAGER_OPERATOR: Final = "perdure-operator"
 FIELD_MANAGER_WORKFLOW: Final = "perdure-workflow"
+FIELD_MANAGER_ACKNOWLEDGEMENT: Final = "perdure-acknowledgement"
 FIELD_MANAGER_MONITOR: Final = "perdure-monitor"
 FIELD_MANAGER_PROGRESS: Final = "perdure-progress"
 

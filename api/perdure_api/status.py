@@ -77,6 +77,9 @@ class AttemptStatus(TolerantModel):
     reason: str | None = Field(default=None, max_length=64, description="How it ended, in one word.")
     message: str | None = Field(default=None, max_length=1024, description="How it ended, in a sentence.")
     exit_code: int | None = Field(default=None, description="Exit code of its container.")
+    signal: str | None = Field(
+        default=None, max_length=16, description="Signal that ended its container, such as SIGKILL, if one did."
+    )
     node: str | None = Field(default=None, max_length=253, description="Node that it ran on.")
     from_step: int | None = Field(default=None, ge=0, description="Step that it resumed from.")
     to_step: int | None = Field(default=None, ge=0, description="Step that it reached.")
@@ -99,6 +102,11 @@ class WorkflowStatus(TolerantModel):
 
     id: str = Field(max_length=1000, description="Workflow id.")
     run_id: str | None = Field(default=None, max_length=64, description="Run id.")
+    as_of: str | None = Field(
+        default=None,
+        json_schema_extra=_TIME,
+        description="The workflow's time of what is told here, in microseconds; what is older is not written any more.",
+    )
 
 
 class AttemptCounters(TolerantModel):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+import hashlib
+from typing import Annotated, Final
 
-from perdure_api.model import TolerantModel
-from perdure_api.names import purge_workflow_id, workflow_id
+from pydantic import AfterValidator, Field
+
+from perdure_api.model import Count, TolerantModel
+from perdure_api.names import LABEL_VALUE_LIMIT, purge_workflow_id, workflow_id
 from perdure_api.spec import TrainingJobSpec
 from perdure_api.status import TrainingJobStatus
 
@@ -20,6 +23,24 @@ SIGNAL_CHECKPOINT: Final = "emergency_checkpoint"
 
 MEMO_TRAINING_JOB: Final = "trainingjob"
 """Memo: `<namespace>/<name>`, for people who read the workflow list."""
+
+
+TEXT_LIMIT_CHARACTERS: Final = 256
+"""Of a request's texts, which annotations and Events carry on. Longer ones are cut: a request is heard however it is
+worded."""
+GENERATION_LEAP: Final = 1_000_000
+"""An object that changed once a second needs eleven days for so many generations: one that is further ahead of what is
+known is nobody's, and believed it would make every wish to come look old."""
+_LABEL_VALUE: Final = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TEXT_LIMIT_CHARACTERS else f"{text[: TEXT_LIMIT_CHARACTERS - 1]}…"
+
+
+def _short_id(text: str) -> str:
+    """The id itself, or a digest where it is long: two that differ in their ends only are two."""
+    return text if len(text) <= TEXT_LIMIT_CHARACTERS else hashlib.sha256(text.encode()).hexdigest()
 
 
 class JobRef(TolerantModel):
@@ -44,18 +65,18 @@ class JobRef(TolerantModel):
 class Wishes(TolerantModel):
     """What may change while a job runs. The newest generation counts: told twice or late does no harm."""
 
-    generation: int
+    generation: Count
     suspend: bool = False
-    kueue_queue: str | None = None
+    kueue_queue: str | None = Field(default=None, max_length=LABEL_VALUE_LIMIT, pattern=_LABEL_VALUE)
     """The queue of Kueue that Jobs of attempts to come wait in. Empty: none; None: nothing is said of it."""
 
 
 class CheckpointRequest(TolerantModel):
     """A checkpoint is wanted now."""
 
-    reason: str = ""
+    reason: Annotated[str, AfterValidator(_cut)] = ""
     """Why, for people; it is told in the Event."""
-    id: str = ""
+    id: Annotated[str, AfterValidator(_short_id)] = ""
     """The same one told twice is one request. Empty: each is one of its own."""
 
 

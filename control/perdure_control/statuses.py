@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,11 +14,23 @@ from perdure_api.conditions import Reason
 from perdure_api.events import EventKind, EventNote
 from perdure_api.status import TrainingJobStatus
 from perdure_api.workflow import JobRef
-from perdure_control.cluster import EVENTS, Cluster, Collection, Conflict, Document, Forbidden, Invalid, NotFound
+from perdure_control.cluster import (
+    EVENTS,
+    Cluster,
+    ClusterUnavailable,
+    Collection,
+    Conflict,
+    Document,
+    Forbidden,
+    Invalid,
+    NotFound,
+)
 
 TRAINING_JOBS: Final = Collection(names.API_VERSION, names.PLURAL)
 
 _EVENT_MESSAGE_LIMIT: Final = 1024
+_TIMES_OVERTAKEN: Final = 20
+"""Writes of others that may come between reading a status and writing it; each is as quick as ours."""
 _NAMESPACE_TERMINATING: Final = "NamespaceTerminating"
 _QUESTION: Final = EventNote(kind=EventKind.NORMAL, reason=Reason.PENDING, message="is this namespace to stay?")
 
@@ -30,6 +43,8 @@ class Written(StrEnum):
     """The object is no more, or is another one of the same name."""
     FINAL = "final"
     """The object is finished, and the API server lets nobody change that."""
+    OVERTAKEN = "overtaken"
+    """What stands there is newer than what was to be written."""
 
 
 async def read_status(cluster: Cluster, job: JobRef) -> TrainingJobStatus | None:
@@ -48,38 +63,53 @@ async def read_status(cluster: Cluster, job: JobRef) -> TrainingJobStatus | None
 
 
 async def apply_status(
-    cluster: Cluster, job: JobRef, status: Document, *, manager: str, checked: bool = False
+    cluster: Cluster,
+    job: JobRef,
+    status: Document | Callable[[Document], Document | None],
+    *,
+    manager: str,
 ) -> Written:
     """Applies a manager's whole part of a status: what it named before and names no longer is removed.
+
+    Whoever was held up between looking and writing (a node that froze, say) changes nothing that was written meanwhile
+    without looking again.
 
     Args:
         cluster: Where.
         job: Which object; another object of the same name is left alone.
-        status: camelCase fields.
+        status: camelCase fields; or what they are beside a status as it stands, None where that is newer.
         manager: Field manager.
-        checked: The caller has just read the object, by read_status.
 
     Raises:
         ClusterError: the API server is away or refuses the document itself.
     """
-    body: Document = {
-        "apiVersion": names.API_VERSION,
-        "kind": names.KIND,
-        "metadata": {"name": job.name, "namespace": job.namespace},
-        "status": status,
-    }
     try:
-        # A uid in the body is no precondition here: the status subresource ignores everything but the status.
-        if not checked and await cluster.uid(TRAINING_JOBS.path(job.namespace, job.name)) != job.uid:
-            return Written.GONE
-        await cluster.apply(TRAINING_JOBS.path(job.namespace, job.name, "status"), body, manager=manager)
+        for _ in range(_TIMES_OVERTAKEN):
+            found = await cluster.get(TRAINING_JOBS.path(job.namespace, job.name))
+            if found["metadata"]["uid"] != job.uid:
+                return Written.GONE
+            part = status(found.get("status") or {}) if callable(status) else status
+            if part is None:
+                return Written.OVERTAKEN
+            try:
+                await _apply(cluster, job, part, manager, found["metadata"]["resourceVersion"])
+            except Conflict:
+                continue
+            return Written.WRITTEN
     except NotFound:
         return Written.GONE
     except Invalid as error:
         if names.FINAL_STATUS_MESSAGE in error.message:
             return Written.FINAL
         raise
-    return Written.WRITTEN
+    raise ClusterUnavailable(f"others wrote {_TIMES_OVERTAKEN} times before this could be written")
+
+
+async def _apply(cluster: Cluster, job: JobRef, status: Document, manager: str, resource_version: str) -> None:
+    # The resource version, unlike a uid, is a precondition of writing a status.
+    metadata = {"name": job.name, "namespace": job.namespace, "resourceVersion": resource_version}
+    body = {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": metadata, "status": status}
+    await cluster.apply(TRAINING_JOBS.path(job.namespace, job.name, "status"), body, manager=manager)
 
 
 @dataclass(frozen=True)

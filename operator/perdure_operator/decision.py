@@ -171,8 +171,9 @@ def _decide_running(seen: Observation, told: Told) -> Decision:
     spec_is_news = seen.job.generation > max(seen.observed_generation, told.generation, 1)
     if spec_is_news or _queue_is_news(seen, told):
         return TellWishes(seen.wishes)
-    if seen.checkpoint_request and seen.checkpoint_request != told.checkpoint_request:
-        return AskCheckpoint(CheckpointRequest(id=seen.checkpoint_request, reason=seen.checkpoint_request))
+    request = CheckpointRequest(id=seen.checkpoint_request, reason=seen.checkpoint_request)
+    if request.id and request.id != told.checkpoint_request:
+        return AskCheckpoint(request)
     return Step.REST
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
-from tests.chaos.faults import LASTING, QUICK
-from tests.chaos.kinds import KINDS
+import pytest
+
+from perdure_api.spec import TrainingJobSpec
+from tests.chaos.faults import QUICK, SEVERAL_NODES
+from tests.chaos.kinds import KINDS, Inputs
+from tests.chaos.lasting import LASTING, NODE_FAULTS, STORE_FAULTS
 from tests.chaos.plan import FaultPlan, plan_faults, plan_jobs
 
 FAULTS = {"often": FaultPlan(9), "seldom": FaultPlan(1, (5, 10))}
@@ -40,3 +45,35 @@ def test_in_half_an_hour_every_fault_comes() -> None:
     for lane in (QUICK, LASTING):
         planned = plan_faults("1", 1800, {name: plan for name, (_, plan) in lane.items()}, (4, 15))
         assert {each.fault for each in planned} == lane.keys()
+
+
+def test_what_an_attempt_may_be_ended_by_are_faults_that_are_made() -> None:
+    assert {*NODE_FAULTS, *STORE_FAULTS} <= LASTING.keys()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_job_asks_for_what_the_contract_knows(kind: str) -> None:
+    inputs = Inputs("python:3", {"model": {"uri": "s3://b/m"}, "dataset": {"uri": "s3://b/d"},
+                                 "output": {"uri": "s3://b/o"}})  # fmt: skip
+
+    spec = TrainingJobSpec.model_validate(KINDS[kind].spec(inputs, random.Random(1)))
+
+    assert spec.built_in == KINDS[kind].built_in
+    assert spec.nodes == KINDS[kind].nodes
+    assert (kind in SEVERAL_NODES) == (spec.nodes > 1)
+
+
+def test_most_of_220_jobs_cost_little_and_of_the_costly_ones_there_are_a_few() -> None:
+    wishes = plan_jobs("1", 220, {name: kind.weight for name, kind in KINDS.items()})
+
+    counts = Counter(each.kind for each in wishes)
+    assert 1 <= counts["trains-two"] <= 5
+    assert sum(counts[name] for name, kind in KINDS.items() if kind.built_in) <= 45
+
+
+def test_the_adapter_of_a_job_of_the_built_in_trainer_is_compared_unless_it_is_deleted() -> None:
+    adapters = {"trains": "abc", "trains-two": "def"}
+
+    compared = {name: kind.deserves(adapters).adapter for name, kind in KINDS.items() if kind.built_in}
+    assert compared == {"trains": "abc", "trains-suspended": "abc", "trains-two": "def", "trains-deleted": None}
+    assert [name for name, kind in KINDS.items() if kind.deserves(adapters).gone] == ["trains-deleted"]

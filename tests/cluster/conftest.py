@@ -188,6 +188,13 @@ def base_image() -> str:
     return loaded_base_image()
 
 
+def trainer_image(system: Kubectl) -> str:
+    """The built-in trainer's, as pods name it."""
+    (container,) = system.json("get", "deployment", "perdure-worker")["spec"]["template"]["spec"]["containers"]
+    (image,) = [each["value"] for each in container["env"] if each["name"] == "PERDURE_TRAINER_IMAGE"]
+    return str(image)
+
+
 def store_credentials(system: Kubectl) -> dict[str, str]:
     """The installed store's, as its Secret has them."""
     return dict(system.json("get", "secret", "perdure-object-store")["data"])
@@ -204,12 +211,22 @@ _namespaces = itertools.count(1)
 @pytest.fixture(scope="module")
 def jobs(system: Kubectl, base_image: str, store_secret: dict[str, str]) -> Iterator[Jobs]:
     """A namespace of the module's own, with the store's credentials in it; gone with everything afterwards."""
-    kubectl = Kubectl(system.kubeconfig, f"test-{os.getpid()}-{next(_namespaces)}")
-    kubectl("create", "namespace", kubectl.namespace)
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "perdure-object-store"}, "data": store_secret}
-    kubectl("create", "-f", "-", document=secret)
-    yield Jobs(kubectl, base_image)
-    kubectl("delete", "namespace", kubectl.namespace, "--wait=false")
+    with working_namespace(system, f"test-{os.getpid()}-{next(_namespaces)}", store_secret) as kubectl:
+        yield Jobs(kubectl, base_image)
+
+
+@contextmanager
+def working_namespace(system: Kubectl, name: str, store_secret: dict[str, str]) -> Iterator[Kubectl]:
+    """A namespace in which jobs reach the installed store; gone with everything afterwards."""
+    kubectl = Kubectl(system.kubeconfig, name)
+    kubectl("create", "namespace", name)
+    try:
+        metadata = {"name": "perdure-object-store"}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": store_secret}
+        kubectl("create", "-f", "-", document=secret)
+        yield kubectl
+    finally:
+        kubectl.run("delete", "namespace", name, "--wait=false")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.cluster.conftest import Document, Jobs, Kubectl, condition, kill_pods, phase, wait_until
+from tests.cluster.test_progress import REPORT
 from tests.cluster.test_resilience import PodLog, watching_pods
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
@@ -70,6 +71,54 @@ def test_an_attempt_that_is_interfered_with_is_lost_does_not_count_and_the_next_
     counters = job["status"]["attemptCounters"]
     assert (counters["started"], counters.get("failed", 0), counters["disrupted"]) == (2, 0, 1)
     assert disturbed.most_at_once[name] == 1
+
+
+@contextmanager
+def labelled_elsewhere(jobs: Jobs, name: str) -> Iterator[Kubectl]:
+    """A namespace of somebody else's, with a pod and a Job that bear the labels of a job's attempts."""
+    elsewhere = Kubectl(jobs.kubectl.kubeconfig, f"{jobs.kubectl.namespace}-elsewhere")
+    (real,) = jobs.pods(name)
+    kept = {key: value for key, value in real["metadata"]["labels"].items() if not key.startswith("batch.")}
+    labels = {key: value for key, value in kept.items() if key not in {"controller-uid", "job-name"}}
+    spec = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 0,
+        "containers": [{"name": "trainer", "image": jobs.base_image, "command": ["sleep", "600"]}],
+    }
+    metadata = {"name": name, "labels": labels, "annotations": {"perdure.dev/trainingjob-name": name}}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    newer = {**metadata, "name": f"{name}-9", "labels": {**labels, "perdure.dev/attempt": "9"}}
+    suspended = {"suspend": True, "template": {"spec": spec}}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": newer, "spec": suspended}
+    elsewhere("create", "namespace", elsewhere.namespace)
+    try:
+        elsewhere("create", "-f", "-", document=pod)
+        elsewhere("create", "-f", "-", document=job)
+        wait_until(
+            lambda: elsewhere.json("get", "pod", name)["status"]["phase"] == "Running", 60, lambda: "not running"
+        )
+        yield elsewhere
+    finally:
+        elsewhere("delete", "namespace", elsewhere.namespace, "--wait=false")
+
+
+def test_what_bears_the_labels_of_an_attempt_in_another_namespace_does_nothing_to_it(jobs: Jobs) -> None:
+    script = """
+import time
+answers = []
+for percent in range(40):
+    answers.append(report(progressPercentage=percent))
+    time.sleep(1)
+sys.exit(0 if set(answers) == {200} else 1)
+"""
+    jobs.create("copied", jobs.own("python3", "-c", f"{REPORT}\n{script}", retry={"maxAttempts": 1}))
+    jobs.until("copied", lambda job: phase(job) == "Running")
+    with labelled_elsewhere(jobs, "copied") as elsewhere:
+        assert phase(jobs.get("copied")) == "Running"
+        job = jobs.finished("copied")
+
+        assert [attempt["reason"] for attempt in job["status"]["attempts"]] == ["Completed"], job["status"]
+        assert elsewhere.json("get", "pod", "copied")["status"]["phase"] == "Running"
 
 
 def test_a_pod_that_writes_more_than_it_may_ends_as_out_of_disk(jobs: Jobs) -> None:

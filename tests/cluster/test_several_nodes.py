@@ -60,7 +60,7 @@ def test_two_pods_train_as_one_and_rank_0_leaves_the_result(jobs: Jobs, tiny_inp
 def test_when_one_pod_dies_whichever_the_attempt_ends_and_the_next_goes_on(
     jobs: Jobs, tiny_inputs: Document, stores: Stores
 ) -> None:
-    jobs.create("loses", of_two_nodes(tiny_inputs, maxSteps=1500))
+    jobs.create("loses", of_two_nodes(tiny_inputs, maxSteps=1000))
     saved = []
     for attempt, number in ((1, 1), (2, 0)):
         begun = jobs.until("loses", partial(is_running, attempt=attempt), 240)
@@ -72,21 +72,31 @@ def test_when_one_pod_dies_whichever_the_attempt_ends_and_the_next_goes_on(
     attempts = job["status"]["attempts"]
     assert [attempt["reason"] for attempt in attempts] == ["Disrupted", "Disrupted", "Completed"]
     assert 0 < saved[0] < saved[1] <= attempts[2]["fromStep"]
-    assert result_of(stores, job).step == 1500
+    assert result_of(stores, job).step == 1000
+
+
+@pytest.fixture(scope="module")
+def seldom(tiny_inputs: Document) -> Document:
+    """A job that saves seldom."""
+    return {**of_two_nodes(tiny_inputs, maxSteps=600), "checkpoint": {"everySteps": 200}}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(jobs: Jobs, seldom: Document) -> Document:
+    jobs.create("undisturbed", seldom)
+    return jobs.finished("undisturbed", seconds=240)
 
 
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_pod_that_is_killed_between_two_checkpoints_costs_no_step(
-    jobs: Jobs, tiny_inputs: Document, stores: Stores, lost: int
+    jobs: Jobs, seldom: Document, undisturbed: Document, stores: Stores, lost: int
 ) -> None:
     """The other one saves the last step that was whole, whichever it is."""
-    seldom = {**of_two_nodes(tiny_inputs, maxSteps=900), "checkpoint": {"everySteps": 300}}
-    killed, undisturbed_one = f"killed-{lost}", f"undisturbed-{lost}"
+    killed = f"killed-{lost}"
     jobs.create(killed, seldom)
-    jobs.create(undisturbed_one, seldom)
     begun = jobs.until(killed, lambda job: newest(job) > 0 and step(job) >= newest(job) + 20, 240)
     kill_rank(begun, lost)
-    job, undisturbed = (jobs.finished(name, seconds=300) for name in (killed, undisturbed_one))
+    job = jobs.finished(killed, seconds=300)
 
     assert phase(job) == "Succeeded", job["status"]
     first, second = job["status"]["attempts"]

@@ -34,7 +34,9 @@ def suspend(jobs: Jobs, name: str, *, suspended: bool) -> None:
 
 
 def is_suspended(job: Document) -> bool:
-    return phase(job) == "Suspended" and condition(job, "Suspended")["status"] == "True"
+    """That it is, and not that it still was when the newest spec was not known yet."""
+    known = job["status"].get("observedGeneration") == job["metadata"]["generation"]
+    return known and phase(job) == "Suspended" and condition(job, "Suspended")["status"] == "True"
 
 
 def is_running(job: Document) -> bool:

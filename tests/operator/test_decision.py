@@ -61,6 +61,8 @@ DELETED = {"deletionTimestamp": A_MINUTE_AGO}
 FORCED = {"annotations": {names.ANNOTATION_FORCE_DELETE: "true"}}
 CANCELLED = {"annotations": {names.ANNOTATION_CANCEL: "true"}}
 ASKED = {"annotations": {names.ANNOTATION_CHECKPOINT: "why"}}
+AT_LENGTH = CheckpointRequest(id="why " * 10_000)
+ASKED_AT_LENGTH = {"annotations": {names.ANNOTATION_CHECKPOINT: "why " * 10_000}}
 IN_A_MINUTE = NOW + timedelta(minutes=1)
 
 
@@ -216,8 +218,9 @@ def test_a_queue_of_kueue_that_changes_is_told_to_the_workflow_once(
         (seen(metadata=CANCELLED, status=RUNNING), Told(cancelled=True)),
         (seen(metadata={"generation": 2}, status=RUNNING, suspend=True), Told(generation=2)),
         (seen(metadata=ASKED, status=RUNNING), Told(checkpoint_request="why")),
+        (seen(metadata=ASKED_AT_LENGTH, status=RUNNING), Told(checkpoint_request=AT_LENGTH.id)),
     ],
-    ids=["cancelled", "suspended", "a checkpoint is wanted"],
+    ids=["cancelled", "suspended", "a checkpoint is wanted", "a checkpoint is wanted, at length"],
 )
 def test_a_workflow_is_told_once(observation: Observation, told: Told) -> None:
     assert decide(observation, started=True, now=NOW, told=told) is Step.REST

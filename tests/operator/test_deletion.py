@@ -11,6 +11,7 @@ import pytest
 from tests.workers.workflows.conftest import STORE_AWAY, World
 
 from perdure_api import names
+from perdure_workers.messages import DeleteCheckpoints
 
 if TYPE_CHECKING:
     from tests.conftest import ApiServer
@@ -95,6 +96,11 @@ def temporal_away(server: TemporalServer) -> Iterator[None]:
         server.start()
 
 
+def purged(world: World, name: str) -> list[DeleteCheckpoints]:
+    """Whose checkpoints were deleted: what other tests have left to be done comes to the same workers."""
+    return [each for each in world.purged if each.job.name == name]
+
+
 class TestCheckpoints:
     def test_of_a_finished_job_are_deleted_before_it_is_gone(
         self, jobs: Jobs, temporal: Temporal, until: Until, finished: Callable[..., str]
@@ -110,7 +116,7 @@ class TestCheckpoints:
             until(lambda: jobs.get(name) is None, "the object is gone")
 
         assert temporal.status(purge) == "COMPLETED"
-        assert [each.output_uri for each in world.purged] == ["s3://b/out"]
+        assert [each.output_uri for each in purged(world, name)] == ["s3://b/out"]
 
     def test_of_a_running_job_are_deleted_when_its_workflow_has_cleaned_up(
         self, jobs: Jobs, temporal: Temporal, until: Until, running: Callable[..., str]
@@ -127,7 +133,7 @@ class TestCheckpoints:
             temporal.signal(id_, "clean", True)
             until(lambda: jobs.get(name) is None, "the object is gone")
 
-        assert len(world.purged) == 1
+        assert len(purged(world, name)) == 1
 
     def test_of_a_job_whose_workflow_is_lost_are_deleted_with_its_pods(
         self, jobs: Jobs, temporal: Temporal, until: Until, running: Callable[..., str]
@@ -140,7 +146,7 @@ class TestCheckpoints:
             jobs.delete(name)
             until(lambda: jobs.get(name) is None, "the object is gone")
 
-        assert (len(world.cleaned), len(world.purged)) == (1, 1)
+        assert (len(world.cleaned), len(purged(world, name))) == (1, 1)
 
     @pytest.mark.parametrize(
         "spec", [{"output": OUTPUT}, {"deletionPolicy": "DeleteCheckpoints"}], ids=["kept", "nowhere"]
@@ -231,7 +237,7 @@ class TestCheckpoints:
             jobs.delete(name)
             until(lambda: jobs.get(name) is None, "the object is gone")
 
-        assert len(world.purged) == 1
+        assert len(purged(world, name)) == 1
 
 
 class TestANamespaceThatIsDeleted:

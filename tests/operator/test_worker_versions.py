@@ -18,7 +18,12 @@ from perdure_operator.no_versions import NoVersions
 from perdure_operator.versions import Known, Standing
 from perdure_operator.worker_versions import VersionsUnavailable, WorkerVersions
 
-pytestmark = [pytest.mark.temporal, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
+pytestmark = [
+    pytest.mark.temporal,
+    pytest.mark.slow,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(90),
+]
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
 
 import pytest
 import pytest_asyncio
@@ -13,12 +13,16 @@ import pytest_asyncio
 from perdure_api import names
 from perdure_api.conditions import ConditionType, Reason
 from perdure_api.events import EventKind, EventNote
+from perdure_api.status import CheckpointStatus, ProgressStatus, TrainingJobStatus
 from perdure_api.workflow import JobRef
 from perdure_control.cluster import Cluster, Invalid
 from perdure_control.statuses import EventSource, Written, apply_status, namespace_ends, read_status, record_event
 from perdure_workers.activities.publishing import PublishingActivities
 from perdure_workers.messages import Collected, PublishStatus
+from perdure_workers.progress.board import ProgressBoard, Told
+from perdure_workers.progress.writer import ProgressWriter
 from perdure_workers.story import Story
+from perdure_workers.watching.facts import AttemptKey
 from tests.conftest import ApiServer
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
@@ -92,6 +96,73 @@ async def test_a_late_writer_does_not_wake_a_finished_job(cluster: Cluster, api_
     assert conditions(api_server, "late")["Succeeded"] == "False"
 
 
+async def test_what_a_workflow_told_before_does_not_come_back(cluster: Cluster, api_server: ApiServer) -> None:
+    job = create(api_server, "held-up")
+    publish = PublishingActivities(cluster, SOURCE).publish_status
+    story = Story.begin(job, "run", NOW)
+    story.attempt_started(NOW)
+    before = PublishStatus(job=job, status=story.status_as_of(NOW))
+    await publish(before)
+    story.attempt_started(NOW)
+    await publish(PublishStatus(job=job, status=story.status_as_of(NOW + timedelta(microseconds=1))))
+
+    await publish(before)
+
+    shown = await read_status(cluster, job)
+    assert shown
+    assert shown.attempt_counters == story.counters
+
+
+async def test_an_attempt_that_has_saved_nothing_yet_shows_the_checkpoint_of_the_one_before(
+    cluster: Cluster, api_server: ApiServer
+) -> None:
+    job = create(api_server, "goes-on")
+    board = ProgressBoard()
+    writer = ProgressWriter(cluster, board, 1)
+    saved = CheckpointStatus(uri="s3://b/c", step=10, time="2026-01-01T00:00:00Z")
+    for attempt, checkpoint in ((1, saved), (2, None)):
+        key = AttemptKey(job.namespace, job.uid, attempt)
+        progress = ProgressStatus(step=10 + attempt, last_updated=f"2026-01-01T00:00:0{attempt}Z")
+        board.put(key, Told(job, progress, checkpoint))
+        writer.told(key)
+        await writer.flush(key)
+
+    shown = await read_status(cluster, job)
+    assert shown
+    assert shown.progress
+    assert (shown.progress.step, shown.checkpoint) == (12, saved)
+
+
+class HeldUp(Cluster):
+    """Something happens each time between looking and writing, until nothing is left to happen."""
+
+    happens: ClassVar[list[Callable[[], Awaitable[object]]]] = []
+
+    async def get(self, path: str, **query: str | int) -> dict[str, Any]:
+        document = await super().get(path, **query)
+        if self.happens:
+            await self.happens.pop()()
+        return document
+
+
+async def test_whoever_was_held_up_after_looking_looks_again(cluster: Cluster, api_server: ApiServer) -> None:
+    job = create(api_server, "raced")
+    story = Story.begin(job, "run", NOW)
+    story.attempt_started(NOW)
+    older = story.status_as_of(NOW)
+    story.attempt_started(NOW)
+    newer = PublishStatus(job=job, status=story.status_as_of(NOW + timedelta(seconds=1)))
+
+    async with await HeldUp.connect("tests", kubeconfig=str(api_server.kubeconfig)) as held_up:
+        HeldUp.happens[:] = [lambda: PublishingActivities(cluster, SOURCE).publish_status(newer)]
+        await PublishingActivities(held_up, SOURCE).publish_status(PublishStatus(job=job, status=older))
+
+    assert HeldUp.happens == []
+    shown = await read_status(cluster, job)
+    assert shown
+    assert shown.attempt_counters == story.counters
+
+
 async def test_a_status_that_was_wiped_is_whole_again_with_the_next_write(
     cluster: Cluster, api_server: ApiServer
 ) -> None:
@@ -126,6 +197,29 @@ async def test_what_others_wrote_stays_where_only_an_event_is_told(cluster: Clus
     told = json.loads(api_server.kubectl("get", "trainingjob", "told-of", "-o", "json"))["status"]
     assert {name: told[name] for name in runs} == runs
     assert "a checkpoint was asked for" in api_server.kubectl("get", "events")
+
+
+async def test_that_a_newer_spec_is_known_is_told_of_an_attempt_that_runs_and_is_never_taken_back(
+    cluster: Cluster, api_server: ApiServer
+) -> None:
+    job = create(api_server, "known")
+    publish = PublishingActivities(cluster, SOURCE).publish_status
+    status = Story.begin(job, "run", NOW).status
+    await publish(PublishStatus(job=job, status=status))
+    runs = {"phase": "Running", "reason": "PodRunning", "message": "attempt 1: pod p runs on node n"}
+    await apply_status(cluster, job, runs, manager=names.FIELD_MANAGER_MONITOR)
+
+    for generation in (7, 6):
+        known = TrainingJobStatus(observed_generation=generation)
+        await publish(PublishStatus(job=job, status=known, acknowledgement_only=True))
+
+    told = json.loads(api_server.kubectl("get", "trainingjob", "known", "-o", "json"))["status"]
+    assert {name: told[name] for name in runs} == runs
+    assert told["observedGeneration"] == 7
+    assert told["attemptCounters"]
+    await publish(PublishStatus(job=job, status=status.model_copy(update={"observed_generation": 8})))
+    told = json.loads(api_server.kubectl("get", "trainingjob", "known", "-o", "json"))["status"]
+    assert told["observedGeneration"] == 8
 
 
 async def test_another_object_of_the_same_name_is_left_alone(cluster: Cluster, api_server: ApiServer) -> None:
@@ -204,15 +298,23 @@ async def test_an_event_in_a_namespace_that_goes_or_is_gone_is_no_error(
     assert json.loads(api_server.kubectl("get", "events", "-n", "leaving", "-o", "json"))["items"] == []
 
 
+@pytest.mark.parametrize("refused", ["attempt", "generation", "queue"])
 async def test_a_status_that_the_api_server_refuses_still_says_how_the_job_ended(
-    cluster: Cluster, api_server: ApiServer
+    cluster: Cluster, api_server: ApiServer, refused: str
 ) -> None:
-    job = create(api_server, "refused")
+    job = create(api_server, f"refused-{refused}")
     story = Story.begin(job, "run", NOW)
     story.attempt_started(NOW)
     story.failed(Reason.FAILED, "it did not work", NOW)
-    attempt = story.status.attempts[0].model_copy(update={"from_step": -1})
-    status = story.status.model_copy(update={"attempts": [attempt]})
+    status = story.status
+    if refused == "attempt":
+        attempt = status.attempts[0].model_copy(update={"from_step": -1})
+        status = status.model_copy(update={"attempts": [attempt]})
+    if refused == "generation":
+        absurd = [each.model_copy(update={"observed_generation": -1}) for each in status.conditions]
+        status = status.model_copy(update={"observed_generation": -1, "conditions": absurd})
+    if refused == "queue":
+        status = status.model_copy(update={"kueue_queue": "q" * 64})
     with pytest.raises(Invalid):
         await apply_status(cluster, job, status.to_wire(), manager=names.FIELD_MANAGER_WORKFLOW)
 

@@ -91,6 +91,20 @@ async def test_a_service_of_somebody_else_is_neither_used_nor_deleted(
     assert api_server.kubectl("get", "service", "tj-taken", "-o", "name").strip() == "service/tj-taken"
 
 
+async def test_a_job_of_somebody_else_is_neither_used_nor_deleted(
+    activities: ResourceActivities, api_server: ApiServer
+) -> None:
+    api_server.kubectl("create", "job", "occupied-1", "--image=i")
+    theirs = api_server.kubectl("get", "job", "occupied-1", "-o", "jsonpath={.metadata.uid}")
+    request = wish(api_server, "occupied", nodes=1)
+    with pytest.raises(ApplicationError, match="a Job occupied-1 that is not ours exists in namespace default") as told:
+        await ActivityEnvironment().run(activities.create_training_job, request)
+    await ActivityEnvironment().run(activities.cleanup_resources, CleanUp(job=request.job))
+
+    assert told.value.type == Reason.JOB_REFUSED
+    assert api_server.kubectl("get", "job", "occupied-1", "-o", "jsonpath={.metadata.uid}") == theirs
+
+
 def make_pod(api_server: ApiServer, request: CreateJob, suffix: str = "", attempt: int = 1, **metadata: object) -> None:
     """A pod of an attempt, which nobody but us will ever remove: its node is not there."""
     labels = {names.LABEL_JOB_UID: request.job.uid, names.LABEL_ATTEMPT: str(attempt)}

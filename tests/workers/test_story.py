@@ -25,7 +25,7 @@ RESULT = ResultDocument(
     metrics={"eval_loss": 2.0},
     base_metrics={"eval_loss": 3.0},
 )
-ENDED = Outcome(reason=Reason.FAILED, message="why", exit_code=1, node="node-1")
+ENDED = Outcome(reason=Reason.FAILED, message="why", exit_code=137, signal="SIGKILL", node="node-1")
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
@@ -153,7 +153,8 @@ def test_the_end_of_an_attempt_is_written_beside_its_beginning() -> None:
             end_time="2026-01-01T00:02:00Z",
             reason="Failed",
             message="why",
-            exit_code=1,
+            exit_code=137,
+            signal="SIGKILL",
             node="node-1",
             from_step=0,
             to_step=9,

@@ -94,12 +94,8 @@ class MonitorNote(TolerantModel):
     checkpoint_step: int | None = None
     ran: bool = False
     """Its pods have been seen to run."""
-    running_since: float | None = None
-    """Unix seconds when its pods were first seen to run."""
-    hung_since: float | None = None
-    """Unix seconds when it was found to hang, and its Job deleted."""
     hung: str = ""
-    """What was seen of it then."""
+    """What was seen of it when it was found to hang, and its Job deleted; "": it was not."""
     published: str | None = None
     """What was last written to the status, so that a successor does not write it again."""
 
@@ -158,6 +154,8 @@ class PublishStatus(TolerantModel):
     notes: list[EventNote] = []
     notes_only: bool = False
     """Leave the status as it is: what a monitor has written of an attempt that runs is newer."""
+    acknowledgement_only: bool = False
+    """Leave it but for observedGeneration, for the same reason."""
 
 
 class CleanUp(TolerantModel):

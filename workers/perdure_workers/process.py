@@ -19,7 +19,7 @@ from temporalio.worker import Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from perdure_api import names
-from perdure_control.cluster import JOBS, PODS, Cluster, Collection
+from perdure_control.cluster import JOBS, PODS, Cluster
 from perdure_control.health import Checks, serve_health
 from perdure_control.statuses import EventSource, record_event
 from perdure_control.temporal import Reachability, connect
@@ -125,13 +125,12 @@ def _checks(informers: list[Informer], polling: list[Worker], temporal: Reachabi
 
 def _informers(cluster: Cluster, index: AttemptIndex, settings: WorkerSettings) -> list[Informer]:
     selector = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY},{names.LABEL_JOB_UID}"
-    sinks: list[tuple[Collection, Sink]] = [(JOBS, index.jobs), (PODS, index.pods)]
     namespaces = settings.watch_namespaces or (None,)
-    return [
-        Informer(cluster, collection.path(namespace), sink, label_selector=selector)
-        for collection, sink in sinks
-        for namespace in namespaces
+    sinks: list[tuple[str, Sink]] = [
+        *((JOBS.path(namespace), index.jobs.of_namespace(namespace)) for namespace in namespaces),
+        *((PODS.path(namespace), index.pods.of_namespace(namespace)) for namespace in namespaces),
     ]
+    return [Informer(cluster, path, sink, label_selector=selector) for path, sink in sinks]
 
 
 def _source(settings: WorkerSettings) -> EventSource:

@@ -68,6 +68,14 @@ class Story:
         """The document so far."""
         return self._status
 
+    def status_as_of(self, now: datetime) -> TrainingJobStatus:
+        """The document so far, with the moment that tells which of two is newer; the document has it from now on."""
+        if self._status.workflow:
+            as_of = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            workflow = self._status.workflow.model_copy(update={"as_of": as_of})
+            self._status = self._status.model_copy(update={"workflow": workflow})
+        return self._status
+
     @property
     def counters(self) -> AttemptCounters:
         """Counts over all attempts."""
@@ -101,20 +109,21 @@ class Story:
         where = _where(recollection)
         self._now_doing(Reason.RECALLED, f"Temporal has lost the history of this job; it goes on {where}", now)
 
-    def attempt_started(self, now: datetime, nodes: int = 1, alternative: int | None = None) -> int:
+    def attempt_started(self, now: datetime, nodes: int = 1, alternative: int | None = None, where: str = "") -> int:
         """A new attempt begins.
 
         Args:
             now: The time.
             nodes: How many it asks for.
             alternative: Which of resources.alternatives it asks for, from 0; None: the first resources.
+            where: What to say of that; empty: nothing.
 
         Returns:
             Its number.
         """
         number = self.counters.started + 1
         self._attempt(number, now, nodes, alternative)
-        message = f"attempt {number} is starting"
+        message = f"attempt {number} is starting{where and f' {where}'}"
         self._condition(ConditionType.RUNNING, ConditionStatus.FALSE, Reason.STARTING, message, now)
         self._now_doing(Reason.STARTING, message, now)
         return number
@@ -133,6 +142,7 @@ class Story:
                 "reason": str(outcome.reason),
                 "message": outcome.message[:_MESSAGE_LIMIT],
                 "exit_code": outcome.exit_code,
+                "signal": outcome.signal,
                 "node": outcome.node,
                 "from_step": end.from_step,
                 "to_step": end.to_step,

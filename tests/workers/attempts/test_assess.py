@@ -25,7 +25,7 @@ from perdure_workers.watching.index import AttemptView
 PODS = Path(__file__).parents[1] / "fixtures" / "pods"
 DUE = 1_000_000.0
 """When a pod that is to end should have ended."""
-JOB = JobFacts(AttemptKey("u", 1), "ns", "j-1", "ju", failed=None)
+JOB = JobFacts(AttemptKey("ns", "u", 1), "ns", "j-1", "ju", failed=None)
 
 
 def pod(name: str) -> PodFacts:

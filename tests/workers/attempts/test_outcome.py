@@ -104,17 +104,21 @@ def test_what_the_runtime_says_of_a_container_explains_its_exit_code(runtime_say
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "signal", "says"),
+    ("exit_code", "signal", "name", "says"),
     [
-        (137, 0, "exit code 137 (SIGKILL)"),
-        (1, 9, "exit code 1 (SIGKILL)"),
-        (128, 0, "exit code 128 and"),
-        (255, 0, "exit code 255 and"),
-        (3, 0, "exit code 3 and"),
+        (137, 0, "SIGKILL", "exit code 137 (SIGKILL)"),
+        (139, 0, "SIGSEGV", "exit code 139 (SIGSEGV)"),
+        (1, 9, "SIGKILL", "exit code 1 (SIGKILL)"),
+        (128, 0, None, "exit code 128 and"),
+        (255, 0, None, "exit code 255 and"),
+        (3, 0, None, "exit code 3 and"),
     ],
 )
-def test_a_signal_is_named_where_there_was_one(exit_code: int, signal: int, says: str) -> None:
-    assert says in classify(with_end(pod("exit-1"), exit_code=exit_code, signal=signal)).message
+def test_a_signal_is_named_where_there_was_one(exit_code: int, signal: int, name: str | None, says: str) -> None:
+    outcome = classify(with_end(pod("exit-1"), exit_code=exit_code, signal=signal))
+
+    assert outcome.signal == name
+    assert says in outcome.message
 
 
 def test_the_node_is_told() -> None:

@@ -9,9 +9,10 @@ from perdure_api.spec import AlternativeSpec, ResourcesSpec
 from perdure_api.status import AttemptStatus
 from perdure_api.workflow import Placement
 from perdure_workers.attempts.outcome import Outcome
-from perdure_workers.attempts.placement import fall_back, missing, placed, recalled, regrown, sentence
+from perdure_workers.attempts.placement import fall_back, missing, on_how_many, placed, recalled, regrown, sentence
 
 OTHER = AlternativeSpec(node_selector={"gpu": "a100"}, gpus_per_node=1)
+SAME = AlternativeSpec(cpu="8", node_selector={"gpu": "h100"})
 THIRD = AlternativeSpec(cpu="2")
 
 
@@ -62,6 +63,25 @@ def unplaced(nodes: int | None, reason: Reason = Reason.NO_CAPACITY) -> Outcome:
         ),
         (resources(4, 4, OTHER), Placement(alternative=1, room=(3,)), unplaced(2), None),
         (
+            resources(4, 1, SAME, OTHER, OTHER, THIRD),
+            Placement(),
+            unplaced(3),
+            Placement(alternative=2, room=(3, 0)),
+        ),
+        (
+            resources(4, 1, SAME, OTHER, OTHER, THIRD),
+            Placement(alternative=2, room=(3, 0)),
+            unplaced(2),
+            Placement(alternative=4, room=(3, 0, 2, 0)),
+        ),
+        (
+            resources(4, 1, SAME, OTHER, OTHER),
+            Placement(alternative=2, room=(3, 0)),
+            unplaced(2),
+            Placement(nodes=3, room=(3, 0, 2, 0)),
+        ),
+        (resources(1, None, SAME), Placement(), unplaced(0), None),
+        (
             resources(1, None, OTHER),
             Placement(),
             unplaced(None, Reason.IMAGE_PULL_FAILED),
@@ -85,6 +105,10 @@ def unplaced(nodes: int | None, reason: Reason = Reason.NO_CAPACITY) -> Outcome:
         "the first had most room",
         "the alternative had most room",
         "nowhere enough",
+        "what asks for the same as the first is passed over",
+        "what asks for the same as another too",
+        "the first had most room, and what was passed over has none",
+        "there is nothing else but the same",
         "another image may be there",
         "fewer nodes bring no image",
         "it failed by itself",
@@ -110,6 +134,24 @@ def test_an_alternative_that_has_been_through_a_history_changes_nothing_else() -
     got = placed(asked, Placement(alternative=1))
 
     assert (got.node_selector, got.gpus_per_node, got.cpu) == ({"gpu": "h100"}, 2, "2")
+
+
+@pytest.mark.parametrize(
+    ("asked", "at", "says"),
+    [
+        (resources(1), Placement(), ""),
+        (resources(4), Placement(), "on 4 nodes"),
+        (resources(4, 1), Placement(nodes=3, room=(3,)), "on 3 of 4 nodes"),
+        (
+            resources(4, 1).model_copy(update={"regrow": True}),
+            Placement(nodes=3, room=(3,)),
+            "on 3 of 4 nodes, and asks for 1 more meanwhile",
+        ),
+    ],
+    ids=["one is all", "all", "fewer", "fewer, for a while"],
+)
+def test_on_how_many_nodes_it_begins_is_said(asked: ResourcesSpec, at: Placement, says: str) -> None:
+    assert on_how_many(asked, at) == says
 
 
 def test_where_it_goes_is_a_sentence() -> None:

@@ -92,7 +92,14 @@ def test_a_job_goes_on_where_the_newest_of_status_and_cluster_says_it_was(
 def labelled(number: int, uid: str = "u") -> dict[str, Any]:
     labels = {names.LABEL_JOB_UID: uid, names.LABEL_ATTEMPT: str(number)}
     name = f"job-{number}"
-    return {"name": name, "namespace": "ns", "uid": name, "labels": labels, "creationTimestamp": "2026-01-01T00:01:00Z"}
+    return {
+        "name": name,
+        "namespace": "ns",
+        "uid": name,
+        "labels": labels,
+        "creationTimestamp": "2026-01-01T00:01:00Z",
+        "ownerReferences": [{"kind": "Job", "name": name, "uid": uid, "controller": True}],
+    }
 
 
 def job(number: int, *conditions: str, nodes: int = 1) -> dict[str, Any]:
@@ -102,6 +109,12 @@ def job(number: int, *conditions: str, nodes: int = 1) -> dict[str, Any]:
 
 def pod(number: int, phase: str) -> dict[str, Any]:
     return {"metadata": labelled(number), "spec": {}, "status": {"phase": phase}}
+
+
+def of_a_deployment(number: int) -> dict[str, Any]:
+    document = pod(number, "Running")
+    document["metadata"]["ownerReferences"][0]["kind"] = "ReplicaSet"
+    return document
 
 
 CREATED = datetime(2026, 1, 1, 0, 1, tzinfo=UTC).timestamp()
@@ -125,8 +138,19 @@ CREATED = datetime(2026, 1, 1, 0, 1, tzinfo=UTC).timestamp()
             ],
         ),
         ([{**job(1), "metadata": {**labelled(1), "labels": {}}}], [], []),
+        ([{**job(1), "metadata": {**labelled(1), "ownerReferences": []}}], [of_a_deployment(1)], []),
     ],
-    ids=["none", "just made", "over", "its pod is not over", "a pod without its Job", "that ended", "two", "not ours"],
+    ids=[
+        "none",
+        "just made",
+        "over",
+        "its pod is not over",
+        "a pod without its Job",
+        "that ended",
+        "two",
+        "not ours",
+        "copies",
+    ],
 )
 def test_what_may_still_run_is_told_from_what_is_over(
     jobs: list[dict[str, Any]], pods: list[dict[str, Any]], expected: list[FoundAttempt]

@@ -20,11 +20,11 @@ from perdure_api.events import EventNote
 from perdure_api.pod import PROGRESS_PATH
 from perdure_api.workflow import JobRef
 from perdure_workers.progress.board import ProgressBoard
-from perdure_workers.progress.identity import NotOurs
+from perdure_workers.progress.identity import NotOurs, TooManyTokens
 from perdure_workers.progress.receiver import REPORTS_AT_ONCE, ProgressReceiver
 from perdure_workers.watching.facts import AttemptKey, PodFacts
 
-OTHER = replace(POD, key=AttemptKey("other", 1), name="other-1", uid="other-pod")
+OTHER = replace(POD, key=AttemptKey("ns", "other", 1), name="other-1", uid="other-pod")
 TEN_MEGABYTES = 10 * 2**20
 
 
@@ -32,6 +32,8 @@ class Known:
     """Two pods, by tokens that are their uids."""
 
     async def pod_behind(self, token: str) -> PodFacts:
+        if token == "one of many":
+            raise TooManyTokens("too many tokens")
         for pod in (POD, OTHER):
             if token == pod.uid:
                 return pod
@@ -148,6 +150,11 @@ async def test_a_step_that_goes_back_is_taken_and_changes_nothing(receiver: Rece
     for number in (7, 3):
         assert await receiver.post(at_step(number)) == 200
     assert receiver.step() == 7
+
+
+async def test_one_of_too_many_tokens_is_told_so_and_nothing_of_it_is_kept(receiver: Receiver) -> None:
+    assert await receiver.post(at_step(7), of=replace(POD, uid="one of many")) == 429
+    assert receiver.step() is None
 
 
 async def test_a_pod_speaks_of_its_own_attempt_only(receiver: Receiver) -> None:

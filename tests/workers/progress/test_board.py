@@ -22,7 +22,7 @@ from perdure_workers.watching.facts import AttemptKey
 
 NOW = "2026-01-01T00:00:00Z"
 JOB = JobRef(namespace="ns", name="job", uid="u")
-KEY = AttemptKey("u", 1)
+KEY = AttemptKey("ns", "u", 1)
 
 
 def read(document: dict[str, Any]) -> ProgressStatus:
@@ -108,7 +108,7 @@ def test_the_newest_report_counts_whichever_worker_heard_it(
     checkpoint = told(30, shown_checkpoint).checkpoint
     shown = Told(JOB, ProgressStatus(step=30, last_updated=shown_at), checkpoint)
 
-    newest = newest_of(heard, shown)
+    newest = newest_of(heard, shown, AT_THE_END)
 
     assert (newest.progress.step, newest.checkpoint and newest.checkpoint.step) == expected
 
@@ -312,7 +312,7 @@ def test_attempts_do_not_share_their_steps() -> None:
     board = ProgressBoard()
     board.put(KEY, told(10))
 
-    assert board.put(AttemptKey("u", 2), told(4))
+    assert board.put(AttemptKey("ns", "u", 2), told(4))
 
 
 EARLIER, LATER = "2026-01-01T00:00:05Z", "2026-01-01T00:00:06Z"
@@ -352,11 +352,11 @@ def test_a_report_that_took_the_longer_way_does_not_turn_back_what_is_shown(
 ) -> None:
     shown = ProgressStatus(step=shown_step, last_updated=shown_at)
 
-    assert is_stale(ProgressStatus(step=step, last_updated=told_at), shown) is stale
+    assert is_stale(ProgressStatus(step=step, last_updated=told_at), shown, LATER) is stale
 
 
 def test_where_nothing_is_shown_everything_is_news() -> None:
-    assert not is_stale(ProgressStatus(step=1, last_updated=NOW), None)
+    assert not is_stale(ProgressStatus(step=1, last_updated=NOW), None, NOW)
 
 
 @pytest.mark.parametrize(
@@ -383,3 +383,13 @@ def test_a_report_without_progress_is_as_old_as_the_last_one_with_some(
     kept = board.get(KEY)
     assert kept
     assert kept.progress.last_updated == last_updated
+
+
+@pytest.mark.parametrize(
+    ("step", "stale"), [(3, True), (4, True), (5, False)], ids=["an earlier step", "the same step", "a later step"]
+)
+def test_a_time_that_is_still_to_come_holds_no_later_step_back(step: int, *, stale: bool) -> None:
+    """Another worker's clock is ahead: what this one hears afterwards seems older, and is newer."""
+    shown = ProgressStatus(step=4, last_updated="2026-01-01T01:00:00Z")
+
+    assert is_stale(ProgressStatus(step=step, last_updated=LATER), shown, LATER) is stale

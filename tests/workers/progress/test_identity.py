@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +15,11 @@ from kubernetes.aio.client import Configuration
 from perdure_api.pod import PROGRESS_TOKEN_AUDIENCE
 from perdure_control.cluster import Cluster, ClusterError
 from perdure_workers.progress import identity
-from perdure_workers.progress.identity import Identifier, NotOurs
+from perdure_workers.progress.identity import Identifier, NotOurs, TooManyTokens
 from perdure_workers.watching.facts import AttemptKey, PodFacts
 
 POD = PodFacts(
-    key=AttemptKey("u", 1),
+    key=AttemptKey("ns", "u", 1),
     trainingjob="job",
     namespace="ns",
     name="job-1",
@@ -34,6 +36,13 @@ POD = PodFacts(
 )
 USER = {"username": "system:serviceaccount:ns:default", "extra": {"authentication.kubernetes.io/pod-uid": ["pod-uid"]}}
 GOOD = {"authenticated": True, "audiences": [PROGRESS_TOKEN_AUDIENCE], "user": USER}
+
+
+def token(signature: str = "good", claims: object = None) -> str:
+    """A token like a kubelet's; whether it is good, only the API server knows."""
+    claims = {"kubernetes.io": {"pod": {"name": POD.name, "uid": POD.uid}}} if claims is None else claims
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"e30.{payload}.{signature}"
 
 
 @dataclass
@@ -73,12 +82,12 @@ async def identifier(reviews: Reviews) -> AsyncIterator[Identifier]:
 
 
 async def test_a_token_of_a_training_pod_opens(identifier: Identifier, reviews: Reviews) -> None:
-    assert await identifier.pod_behind("token") == POD
+    assert await identifier.pod_behind(token()) == POD
     assert reviews.asked == [
         {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
-            "spec": {"token": "token", "audiences": ["perdure.dev/progress"]},
+            "spec": {"token": token(), "audiences": ["perdure.dev/progress"]},
         }
     ]
 
@@ -116,61 +125,106 @@ async def test_any_other_token_does_not_open(
     reviews.status = status
 
     with pytest.raises(NotOurs, match="token"):
-        await identifier.pod_behind("token")
+        await identifier.pod_behind(token())
 
 
 async def test_why_the_api_server_takes_no_token_is_passed_on(identifier: Identifier, reviews: Reviews) -> None:
     reviews.status = {"authenticated": False, "error": "token has expired"}
 
     with pytest.raises(NotOurs, match="token has expired"):
-        await identifier.pod_behind("token")
+        await identifier.pod_behind(token())
 
 
 async def test_a_good_verdict_holds_for_a_minute(identifier: Identifier, reviews: Reviews) -> None:
-    await identifier.pod_behind("token")
+    await identifier.pod_behind(token())
     reviews.status, reviews.now = {"authenticated": False}, 59.9
-    assert await identifier.pod_behind("token") == POD
+    assert await identifier.pod_behind(token()) == POD
     assert len(reviews.asked) == 1
 
     reviews.now = 60.0
     with pytest.raises(NotOurs):
-        await identifier.pod_behind("token")
+        await identifier.pod_behind(token())
 
 
 async def test_a_bad_verdict_holds_for_a_minute_too_and_says_the_same(identifier: Identifier, reviews: Reviews) -> None:
     reviews.status = {"authenticated": False, "error": "token has expired"}
     for reviews.now in (0.0, 59.9):
         with pytest.raises(NotOurs, match="token has expired"):
-            await identifier.pod_behind("token")
+            await identifier.pod_behind(token())
     assert len(reviews.asked) == 1
 
     reviews.status, reviews.now = GOOD, 60.0
-    assert await identifier.pod_behind("token") == POD
+    assert await identifier.pod_behind(token()) == POD
 
 
 async def test_a_verdict_is_of_one_token_only(identifier: Identifier, reviews: Reviews) -> None:
-    await identifier.pod_behind("one")
+    await identifier.pod_behind(token("one"))
     reviews.status = {"authenticated": False}
 
     with pytest.raises(NotOurs):
-        await identifier.pod_behind("other")
+        await identifier.pod_behind(token("other"))
 
 
 async def test_an_api_server_that_cannot_be_asked_gives_no_verdict(identifier: Identifier, reviews: Reviews) -> None:
     reviews.code = 503
     with pytest.raises(ClusterError):
-        await identifier.pod_behind("token")
+        await identifier.pod_behind(token())
 
     reviews.code = 201
-    assert await identifier.pod_behind("token") == POD
+    assert await identifier.pod_behind(token()) == POD
 
 
 async def test_any_number_of_tokens_takes_up_little_room(
     identifier: Identifier, reviews: Reviews, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(identity, "_CACHE_SIZE", 2)
-    for token in ("a", "b", "a", "c", "c", "a"):
-        await identifier.pod_behind(token)
+    for signature in ("a", "b", "a", "c", "c", "a"):
+        await identifier.pod_behind(token(signature))
 
-    assert reviews.tokens == ["a", "b", "c", "a"]
+    assert reviews.tokens == [token(signature) for signature in ("a", "b", "c", "a")]
     assert len(identifier._verdicts) == 2
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        "",
+        "token",
+        "a.b.c",
+        "e30.!.x",
+        "é.é.é",
+        token(claims=[]),
+        token(claims={}),
+        token(claims={"kubernetes.io": {"pod": None}}),
+        token(claims={"kubernetes.io": {"pod": {"uid": ["pod-uid"]}}}),
+        token(claims={"kubernetes.io": {"pod": {"uid": "another"}}}),
+        f"e30.{base64.urlsafe_b64encode(b'[' * 6000).decode()}.x",
+    ],
+    ids=lambda stranger: stranger[:40],
+)
+async def test_about_a_token_that_does_not_say_to_be_of_a_pod_of_ours_nobody_is_asked(
+    identifier: Identifier, reviews: Reviews, stranger: str
+) -> None:
+    reviews.code = 503
+    with pytest.raises(NotOurs, match="token"):
+        await identifier.pod_behind(stranger)
+
+    assert reviews.asked == []
+
+
+async def test_of_a_thousand_invented_tokens_few_are_asked_about_and_the_pods_own_still_opens(
+    identifier: Identifier, reviews: Reviews
+) -> None:
+    await identifier.pod_behind(token())
+    reviews.status, reviews.now = {"authenticated": False}, 100.0
+    answers = []
+    for number in range(1000):
+        with pytest.raises((NotOurs, TooManyTokens)) as refused:
+            await identifier.pod_behind(token(f"invented-{number}"))
+        answers.append(refused.type)
+
+    assert (answers.count(NotOurs), answers.count(TooManyTokens)) == (5, 995)
+    reviews.status = GOOD
+    assert await identifier.pod_behind(token()) == POD
+    reviews.now = 102.0
+    assert await identifier.pod_behind(token("its next one")) == POD

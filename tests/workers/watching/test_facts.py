@@ -15,9 +15,11 @@ from perdure_workers.watching.facts import AttemptKey, Cause, JobFacts, PodFacts
 
 PODS = Path(__file__).parents[1] / "fixtures" / "pods"
 LABELS = {names.LABEL_JOB_UID: "u", names.LABEL_ATTEMPT: "3"}
-KEY = AttemptKey("u", 3)
+KEY = AttemptKey("ns", "u", 3)
 REFUSED = {"reason": "R", "message": "m"}
-OWNERS = [{"apiVersion": "batch/v1", "kind": "Job", "name": "n-1", "uid": "j", "controller": True}]
+OWNERS = [{"apiVersion": "batch/v1", "kind": "Job", "name": "n-3", "uid": "j", "controller": True}]
+TRAININGJOB = [{"apiVersion": names.API_VERSION, "kind": names.KIND, "name": "n", "uid": "u", "controller": True}]
+OF_N = {names.ANNOTATION_JOB_NAME: "n"}
 
 
 def document(labels: dict[str, str] | None = LABELS, **parts: Any) -> dict[str, Any]:
@@ -65,6 +67,66 @@ def test_a_pod_without_a_controller_was_taken_from_its_job(owners: list[dict[str
     assert facts.orphan is orphan
 
 
+@pytest.mark.parametrize(
+    ("owners", "annotations", "foreign"),
+    [
+        (OWNERS, OF_N, False),
+        (OWNERS, {}, False),
+        ([{**OWNERS[0], "uid": "one that was made again"}], OF_N, False),
+        ([], OF_N, False),
+        ([{**OWNERS[0], "name": "n-2"}], OF_N, True),
+        ([{**OWNERS[0], "name": "copy-of-n-3"}], OF_N, True),
+        ([{**OWNERS[0], "kind": "ReplicaSet"}], OF_N, True),
+        ([{**OWNERS[0], "kind": "ReplicaSet"}], {}, True),
+    ],
+    ids=[
+        "its Job's",
+        "its Job's, without a word of whose attempt",
+        "its Job's, that was made again",
+        "nobody's: taken from its Job",
+        "another attempt's",
+        "a copied Job's",
+        "a Deployment's",
+        "a Deployment's, without a word",
+    ],
+)
+def test_a_pod_is_an_attempts_where_the_attempts_job_controls_it_or_nobody_does(
+    owners: list[dict[str, Any]], annotations: dict[str, str], *, foreign: bool
+) -> None:
+    facts = pod_facts(document(metadata={"ownerReferences": owners, "annotations": annotations}))
+
+    assert facts
+    assert facts.foreign is foreign
+
+
+@pytest.mark.parametrize(
+    ("name", "owners", "foreign"),
+    [
+        ("n-3", TRAININGJOB, False),
+        ("n-3", [*OWNERS, *TRAININGJOB], False),
+        ("n-3", [], True),
+        ("n-3", [{**TRAININGJOB[0], "uid": "another"}], True),
+        ("copy-of-n-3", TRAININGJOB, True),
+    ],
+    ids=["its own", "among other owners'", "nobody's", "another's", "a copy under another name"],
+)
+def test_a_job_is_an_attempts_where_the_trainingjob_owns_it_and_it_has_the_name_of_the_attempt(
+    name: str, owners: list[dict[str, Any]], *, foreign: bool
+) -> None:
+    facts = job_facts(document(metadata={"name": name, "ownerReferences": owners, "annotations": OF_N}))
+
+    assert facts
+    assert facts.foreign is foreign
+
+
+@pytest.mark.parametrize("name", [file.stem for file in sorted(PODS.glob("*.yaml"))])
+def test_no_pod_of_a_real_attempt_is_foreign(name: str) -> None:
+    facts = pod_facts(yaml.safe_load((PODS / f"{name}.yaml").read_text()))
+
+    assert facts is not None
+    assert (facts.orphan, facts.foreign) == (False, False)
+
+
 def test_a_pod_of_which_nothing_is_known_yet_is_pending() -> None:
     assert pod_facts(document()) == PodFacts(
         key=KEY,
@@ -86,7 +148,7 @@ def test_a_pod_of_which_nothing_is_known_yet_is_pending() -> None:
 
 def test_everything_that_a_pod_tells_is_kept() -> None:
     metadata = {
-        "annotations": {names.ANNOTATION_JOB_NAME: "bible", names.ANNOTATION_COMPLETION_INDEX: "3"},
+        "annotations": {names.ANNOTATION_JOB_NAME: "n", names.ANNOTATION_COMPLETION_INDEX: "3"},
         "deletionTimestamp": "2026-01-01T00:00:00Z",
     }
     terminated = {"exitCode": 137, "signal": 9, "reason": "OOMKilled", "message": "m"}
@@ -103,7 +165,7 @@ def test_everything_that_a_pod_tells_is_kept() -> None:
 
     assert pod_facts(document(metadata=metadata, spec={"nodeName": "node-1"}, status=status)) == PodFacts(
         key=KEY,
-        trainingjob="bible",
+        trainingjob="n",
         namespace="ns",
         name="n",
         uid="i",
@@ -211,7 +273,9 @@ def test_no_process_can_run_only_in_a_pod_that_ended(phase: str, *, ended: bool)
 def test_a_job_has_failed_or_completed_only_where_its_controller_says_so(
     status: dict[str, Any] | None, failed: Cause | None, *, completed: bool
 ) -> None:
-    assert job_facts(document(status=status)) == JobFacts(KEY, "ns", "n", "i", failed, completed)
+    job = document(status=status, metadata={"ownerReferences": TRAININGJOB})
+
+    assert job_facts(job) == JobFacts(KEY, "ns", "n", "i", failed, completed)
 
 
 def test_of_a_job_in_a_queue_of_kueue_it_is_known_whether_and_since_when_it_may_have_pods() -> None:

@@ -62,6 +62,7 @@ COMPLETED = Outcome(reason=Reason.COMPLETED, message="training completed", exit_
 FAILED = Outcome(reason=Reason.FAILED, message="exit code 1", exit_code=1)
 DISRUPTED = Outcome(reason=Reason.DISRUPTED, message="evicted", exit_code=137)
 STORE_AWAY = ApplicationError("the store cannot be reached", type=Reason.STORE_UNAVAILABLE)
+API_SERVER_AWAY = ApplicationError("no answer from the API server", type="ClusterUnavailable")
 RESULT = ResultDocument(
     job_uid="u",
     attempt=1,
@@ -83,6 +84,7 @@ class World:
         default_factory=lambda: [Collected(document=RESULT, uri="s3://b/result.json")]
     )
     purges: list[ApplicationError | None] = field(default_factory=lambda: [None])
+    cleanings: list[ApplicationError | None] = field(default_factory=lambda: [None])
     monitor_for_ever: bool = False
     """Until clean-up has ended the attempt."""
     lasting: set[int] = field(default_factory=set)
@@ -98,6 +100,8 @@ class World:
     published: list[PublishStatus] = field(default_factory=list)
     created: list[CreateJob] = field(default_factory=list)
     cleaned: list[CleanUp] = field(default_factory=list)
+    """Those that failed too."""
+    cleaned_before_attempt: dict[int, int] = field(default_factory=dict)
     commanded: list[CommandAttempt] = field(default_factory=list)
     asked_room: list[AwaitRoom] = field(default_factory=list)
     room: bool = False
@@ -110,7 +114,7 @@ class World:
 
     @property
     def phases(self) -> list[str]:
-        return [str(each.status.phase) for each in self.published if not each.notes_only]
+        return [str(each.status.phase) for each in self.published if each.status.phase and not each.notes_only]
 
     def activities(self) -> list[Callable[..., Awaitable[object]]]:
         @activity.defn(name=ActivityName.CHECK_INPUTS)
@@ -127,6 +131,7 @@ class World:
             if problem is not None:
                 raise refusal(problem, f"told as {problem}")
             self.created.append(request)
+            self.cleaned_before_attempt[request.attempt] = len(self.cleaned)
             self.created_one.set()
 
         @activity.defn(name=ActivityName.MONITOR_TRAINING)
@@ -153,6 +158,7 @@ class World:
         @activity.defn(name=ActivityName.CLEANUP_RESOURCES)
         async def clean_up(request: CleanUp) -> None:
             self.cleaned.append(request)
+            _raised(_next(self.cleanings))
             if request.attempt is not None:
                 self._ended.add(request.attempt)
 

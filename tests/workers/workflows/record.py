@@ -68,6 +68,7 @@ def scenarios() -> dict[str, Scenario]:
         "retried": Scenario(BUILT_IN.model_copy(update=quick), World(endings=[FAILED, DISRUPTED, COMPLETED])),
         "max-attempts": Scenario(BUILT_IN.model_copy(update=quick), World(endings=[FAILED])),
         "store-away": Scenario(BUILT_IN, World(checks=[Reason.STORE_UNAVAILABLE, *World().checks])),
+        "suspended-without-store": Scenario(BUILT_IN, World(checks=[Reason.STORE_UNAVAILABLE]), _suspend_without_store),
         "result-away": Scenario(BUILT_IN, World(results=[STORE_AWAY, *World().results])),
         "dataset-broken": Scenario(BUILT_IN, World(checks=[Reason.DATASET_BROKEN])),
         "job-refused": Scenario(OWN, World(creations=[Reason.JOB_REFUSED, None])),
@@ -81,6 +82,7 @@ def scenarios() -> dict[str, Scenario]:
             World(endings=[one_place, DISRUPTED, COMPLETED], lasting={2}, room=True),
         ),
         "suspended": Scenario(BUILT_IN, World(monitor_for_ever=True, endings=[DISRUPTED, COMPLETED]), _suspend),
+        "acknowledged": Scenario(BUILT_IN, World(monitor_for_ever=True), _acknowledge),
         "cancelled": Scenario(OWN, World(monitor_for_ever=True), _cancel, is_cancelled=True),
         "too-long": Scenario(
             OWN.model_copy(update={"deadlines": DeadlinesSpec(active_seconds=1)}), World(monitor_for_ever=True)
@@ -111,6 +113,24 @@ async def _suspend(handle: Handle, world: World) -> None:
     await handle.signal(SIGNAL_WISHES, Wishes(generation=2, suspend=True))
     await _until(lambda: world.phases[-1:] == [Phase.SUSPENDED])
     world.monitor_for_ever = False
+    await handle.signal(SIGNAL_WISHES, Wishes(generation=3))
+
+
+async def _acknowledge(handle: Handle, world: World) -> None:
+    """Tells it of a newer spec, of which nothing comes."""
+    await _until(lambda: world.monitored == [1])
+    before = len(world.published)
+    await handle.signal(SIGNAL_WISHES, Wishes(generation=2))
+    await _until(lambda: len(world.published) > before)
+    world.monitor_for_ever = False
+
+
+async def _suspend_without_store(handle: Handle, world: World) -> None:
+    """Suspends it while it waits for its store, which is back when it is to go on."""
+    await _until(lambda: world.checked == 1)
+    await handle.signal(SIGNAL_WISHES, Wishes(generation=2, suspend=True))
+    await _until(lambda: world.phases[-1:] == [Phase.SUSPENDED])
+    world.checks = World().checks
     await handle.signal(SIGNAL_WISHES, Wishes(generation=3))
 
 

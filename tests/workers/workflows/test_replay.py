@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 from temporalio.client import WorkflowHistory
@@ -25,6 +25,19 @@ async def test_a_recorded_history_replays(name: str, workflows: Sequence[type]) 
 
 def test_every_release_has_every_scenario_of_its_time() -> None:
     assert RECORDED, "no histories; record some: make histories VERSION=…"
-    newest = max(HISTORIES.iterdir())
+    newest = newest_of({path.name for path in HISTORIES.iterdir()})
 
-    assert {path.stem for path in newest.iterdir()} >= set(scenarios())
+    assert {path.stem for path in (HISTORIES / newest).iterdir()} >= set(scenarios())
+
+
+@pytest.mark.parametrize(
+    ("versions", "newest"),
+    [({"0.9.0", "0.10.0"}, "0.10.0"), ({"1.0.0", "0.10.0"}, "1.0.0")],
+    ids=["ten comes after nine", "the first number counts first"],
+)
+def test_the_newest_release_is_told_by_its_numbers(versions: set[str], newest: str) -> None:
+    assert newest_of(versions) == newest
+
+
+def newest_of(versions: Iterable[str]) -> str:
+    return max(versions, key=lambda version: [int(number) for number in version.split(".")])

@@ -11,7 +11,17 @@ from perdure_api.status import TrainingJobStatus
 from perdure_api.workflow import SIGNAL_WISHES, Wishes
 from perdure_workers.attempts.outcome import Outcome
 from perdure_workers.messages import Collected, Input, InputsChecked
-from tests.workers.workflows.conftest import BUILT_IN, COMPLETED, DISRUPTED, FAILED, OWN, STORE_AWAY, Start, World
+from tests.workers.workflows.conftest import (
+    API_SERVER_AWAY,
+    BUILT_IN,
+    COMPLETED,
+    DISRUPTED,
+    FAILED,
+    OWN,
+    STORE_AWAY,
+    Start,
+    World,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -26,6 +36,11 @@ def seconds_between(status: TrainingJobStatus, first: int, second: int) -> float
     ended, started = status.attempts[first].end_time, status.attempts[second].start_time
     assert ended
     return (datetime.fromisoformat(started) - datetime.fromisoformat(ended)).total_seconds()
+
+
+def events(world: World) -> list[tuple[str, str]]:
+    """All that were recorded, in their order."""
+    return [(str(note.reason), note.message) for each in world.published for note in each.notes]
 
 
 async def test_a_command_of_ones_own_succeeds_with_two_status_writes_and_one_event(start: Start, world: World) -> None:
@@ -241,9 +256,9 @@ async def test_a_job_that_finds_no_place_goes_to_its_alternatives_then_to_fewer_
     assert status.attempt_counters
     counters = status.attempt_counters
     assert (counters.unplaced, counters.failed, counters.disrupted) == (2, 0, 1)
-    told = [note.message for each in world.published for note in each.notes]
-    assert told[0] == "attempt 1: 0/2 nodes; the next attempt asks for resources.alternatives[0]"
-    assert told[1].endswith("the next attempt asks for resources.alternatives[0] on 2 instead of 3 nodes")
+    told = [message for _, message in events(world)]
+    assert told[1] == "attempt 1: 0/2 nodes; the next attempt asks for resources.alternatives[0]"
+    assert told[3].endswith("the next attempt asks for resources.alternatives[0] on 2 instead of 3 nodes")
 
 
 def shrunk(world: World, *later: Outcome) -> TrainingJobSpec:
@@ -273,6 +288,16 @@ async def test_a_job_with_fewer_nodes_goes_on_with_all_as_soon_as_there_is_room(
     assert [each.attempt for each in world.cleaned] == [1, 2, 0], "its pods end before what held the places"
     assert status.attempt_counters
     assert (status.attempt_counters.failed, status.attempt_counters.disrupted) == (0, 0)
+    ended = "ended to go on with all nodes; the checkpoint of step 7 is saved"
+    assert events(world) == [
+        ("Starting", "attempt 1 is starting on 3 nodes"),
+        ("NoCapacity", "attempt 1: 0/2 nodes; the next attempt asks for the first resources on 2 instead of 3 nodes"),
+        ("Starting", "attempt 2 is starting on 2 of 3 nodes, and asks for 1 more meanwhile"),
+        ("Regrown", "there is room for all nodes: its pods save and end, and it goes on there"),
+        ("Regrown", f"attempt 2: {ended}; the next one starts in 0 s"),
+        ("Starting", "attempt 3 is starting on 3 nodes"),
+        ("Completed", "adapter s3://b/adapter; held-out loss 3 → 2"),
+    ]
 
 
 async def test_what_asked_for_room_in_vain_is_taken_away(start: Start, world: World) -> None:
@@ -280,6 +305,21 @@ async def test_what_asked_for_room_in_vain_is_taken_away(start: Start, world: Wo
 
     assert [each.reason for each in status.attempts] == [Reason.NO_CAPACITY, Reason.COMPLETED]
     assert [each.attempt for each in world.cleaned] == [1, 0]
+    assert events(world)[-2:] == [
+        ("Finished", "attempt 2 has ended; the nodes that it lacked (1) are asked for no longer"),
+        ("Completed", "adapter s3://b/adapter; held-out loss 3 → 2"),
+    ]
+
+
+async def test_a_clean_up_that_fails_is_tried_again_before_anything_follows(start: Start, world: World) -> None:
+    world.room, world.lasting = True, {2}
+    world.cleanings = [API_SERVER_AWAY, None] * 3
+
+    status = await (await start(shrunk(world, DISRUPTED, COMPLETED))).result()
+
+    assert [each.attempt for each in world.cleaned] == [1, 1, 2, 2, 0, 0]
+    assert world.cleaned_before_attempt == {1: 0, 2: 2, 3: 6}
+    assert [each.reason for each in status.attempts] == [Reason.NO_CAPACITY, Reason.REGROWN, Reason.COMPLETED]
 
 
 async def test_each_attempt_of_a_job_that_kueue_queues_waits_in_that_queue_anew(start: Start, world: World) -> None:

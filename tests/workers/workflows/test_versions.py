@@ -31,7 +31,12 @@ from tests.workers.workflows.conftest import (
 )
 from tests.workers.workflows.versioned import server, until, workers
 
-pytestmark = [pytest.mark.temporal, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
+pytestmark = [
+    pytest.mark.temporal,
+    pytest.mark.slow,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(90),
+]
 
 FAILING = BUILT_IN.model_copy(update={"retry": RetrySpec(max_attempts=100, initial_interval_seconds=0)})
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -20,77 +19,103 @@ from perdure_workers.watching.index import AttemptIndex
 
 HUNG_SECONDS: Final = GRACE_SECONDS + 25.0
 """After this an attempt that hung, and whose Job is deleted, is on a node that does not answer."""
+ASK_EVERY: Final = 0.25
+"""Of the time that an attempt may be silent: so often the status is read while nothing is heard here."""
 
 log = structlog.get_logger(__name__)
 
 
-def silent_since(began: Iterable[float | None], told: Iterable[ProgressStatus | None]) -> float:
-    """Since when nothing new is told, in Unix seconds.
+class Silence:
+    """For how long nothing new was seen, by a clock of this process: the times in what is told are other machines'."""
 
-    Args:
-        began: Moments before which nothing can have been told: it did not run yet, or nobody could hear it.
-        told: Progress, by whoever has heard of it.
-    """
-    moved = [each.last_updated for each in told if each and each.last_updated]
-    return max([*(each for each in began if each), *(datetime.fromisoformat(each).timestamp() for each in moved)])
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._seen: dict[str, object] = {}
+        self._since = clock()
+
+    @property
+    def seconds(self) -> float:
+        """Since something was last seen that was not there before."""
+        return self._clock() - self._since
+
+    def see(self, source: str, told: object) -> None:
+        """Looks at what a source tells now; what it tells when it is first looked at is new."""
+        if source not in self._seen or self._seen[source] != told:
+            self._seen[source] = told
+            self._since = self._clock()
 
 
 class HangWatch:
-    """Looks whether an attempt makes progress, and ends one that makes none."""
+    """Looks whether an attempt makes progress, and ends one that makes none.
+
+    A successor of the same attempt begins to count anew, for it may have missed what was told before.
+    """
 
     def __init__(
-        self, cluster: Cluster, index: AttemptIndex, board: ProgressBoard, request: Monitor, note: MonitorNote
+        self,
+        cluster: Cluster,
+        index: AttemptIndex,
+        board: ProgressBoard,
+        request: Monitor,
+        note: MonitorNote,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster = cluster
         self._index = index
         self._board = board
         self._request = request
-        self._listens_since = time.time()
-        self._running_since = note.running_since
-        self._ended_at = note.hung_since
+        self._clock = clock
+        self._silence = Silence(clock)
+        self._asked_at: float | None = None
+        """When the status was last read."""
+        self._ended_at = clock() if note.hung else None
         self.why = note.hung
         """What was seen of an attempt that hung; "" of one that did not."""
-
-    def remembered(self, note: MonitorNote) -> MonitorNote:
-        """The note with what a successor should know."""
-        update = {"running_since": self._running_since, "hung_since": self._ended_at, "hung": self.why}
-        return note.model_copy(update=update)
 
     @property
     def cannot_be_ended(self) -> bool:
         """Whether it was told to end so long ago that its node does not answer."""
-        return self._ended_at is not None and time.time() - self._ended_at > HUNG_SECONDS
+        return self._ended_at is not None and self._clock() - self._ended_at > HUNG_SECONDS
 
     async def look(self, key: AttemptKey) -> None:
         """Ends an attempt that runs, when it has told nothing new for too long."""
         limit = self._request.progress_seconds
-        if limit is None or self.why:
+        if limit is None or self._ended_at is not None:
             return
-        self._running_since = self._running_since or time.time()
-        if self._silent_seconds(key) < limit:
+        told = self._board.get(key)
+        self._silence.see("board", _moment(told.progress if told else None))
+        # What nobody could be asked about may have been of progress.
+        self._silence.see("deaf", self._board.deaf_at)
+        if self._silence.seconds < limit:
+            self.why = ""  # of an attempt that could not be ended before it made progress again
+        if not self._must_ask(limit):
             return
         try:
             # Another worker may have heard of it.
             shown = await read_status(self._cluster, self._request.job)
         except ClusterError:
             return
+        self._asked_at = self._clock()
         progress = shown.progress if shown else None
-        if self._silent_seconds(key, progress) < limit:
+        self._silence.see("status", _moment(progress))
+        if self._silence.seconds < limit:
             return
         reached = f" since step {progress.step}" if progress and progress.step else ""
         await self._end(key, f"no progress for {limit:.0f} s{reached}, so it was ended")
 
-    def _silent_seconds(self, key: AttemptKey, shown: ProgressStatus | None = None) -> float:
-        told = self._board.get(key)
-        # A worker that has just begun to listen, or could not ask who speaks, may have missed what was told.
-        began = (self._running_since, self._listens_since, self._board.deaf_at)
-        return time.time() - silent_since(began, (told.progress if told else None, shown))
+    def _must_ask(self, limit: float) -> bool:
+        """Whether the status is to be read: as long as nothing is heard here, often enough to see when it changes."""
+        if self._asked_at is None or self._silence.seconds >= limit:
+            return True
+        return min(self._silence.seconds, self._clock() - self._asked_at) >= limit * ASK_EVERY
 
     async def _end(self, key: AttemptKey, why: str) -> None:
         """Deletes the Job: its pods get SIGTERM, and say where they are."""
         job = self._index.view(key).job
         if job is None:
             return
+        # Before: an answer that is lost does not tell whether it was done.
+        self.why = why
         try:
             await self._cluster.delete(JOBS.path(job.namespace, job.name), uid=job.uid)
         except NotFound:
@@ -98,5 +123,10 @@ class HangWatch:
         except ClusterError as error:
             log.warning("hung_attempt_not_ended", error=error.message)
             return
-        self.why, self._ended_at = why, time.time()
+        self._ended_at = self._clock()
         log.warning("attempt_hangs", attempt=self._request.attempt, why=why)
+
+
+def _moment(progress: ProgressStatus | None) -> tuple[int | None, str | None]:
+    """By what one report of progress is told from the next."""
+    return (progress.step, progress.last_updated) if progress else (None, None)

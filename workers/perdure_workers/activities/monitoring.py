@@ -74,9 +74,10 @@ class MonitorActivities:
         """Returns when no pod of the attempt can run any more, or when none ever will.
 
         A worker that stops, or a monitor that is replaced, leaves training alone: the Job is touched only where the
-        attempt hangs, and it is deleted then by its uid.
+        attempt hangs, and it is deleted then by its uid. One that goes on although Temporal has given it up (it is cut
+        off) says and ends nothing any more once a newer attempt has begun.
         """
-        key = AttemptKey(request.job.uid, request.attempt)
+        key = AttemptKey(request.job.namespace, request.job.uid, request.attempt)
         details = activity.info().heartbeat_details
         note = MonitorNote.model_validate(details[0]) if details else MonitorNote()
         with self._index.watching(key) as watcher:
@@ -136,13 +137,13 @@ class MonitorActivities:
     def _take_last_words(
         self, key: AttemptKey, job: JobRef, words: TerminationMessage, shown: TrainingJobStatus | None
     ) -> None:
-        told = self._board.get(key)
+        told, now = self._board.get(key), rfc3339(datetime.now(UTC))
         if shown and shown.progress:
             # Another worker may have heard the newest report, or all of them.
-            told = newest_of(told, Told(job, shown.progress, shown.checkpoint))
+            told = newest_of(told, Told(job, shown.progress, shown.checkpoint), now)
         told = told or Told(job, ProgressStatus(), None)
-        last = with_last_words(told, words, rfc3339(datetime.now(UTC)))
-        if last != told and self._board.put(key, last):
+        last = with_last_words(told, words, now)
+        if last != told and not self._index.is_overtaken(key) and self._board.put(key, last):
             self._writer.told(key)
 
 
@@ -180,10 +181,12 @@ class _Follower:
                     return of_hung(assessment.outcome, self._hang.why) if self._hang.why else assessment.outcome
                 if self._hang.cannot_be_ended:
                     return of_hung(None, self._hang.why)
+                overtaken = self._index.is_overtaken(key)
                 if isinstance(assessment, Running):
                     self._note = self._note.model_copy(update={"ran": True})
-                    await self._hang.look(key)
-                patience = await self._tell(assessment)
+                    if not overtaken:
+                        await self._hang.look(key)
+                patience = LOOK_SECONDS if overtaken else await self._tell(assessment)
                 self._heartbeat(key)
                 await next_look(news, stop, patience)
         finally:
@@ -266,7 +269,12 @@ class _Follower:
             "message": message[:1024],
             "conditions": [condition.to_wire()],
         }
-        await apply_status(self._cluster, job, document, manager=names.FIELD_MANAGER_MONITOR)
+
+        def beside(shown: Document) -> Document | None:
+            overtaken = int(shown.get("attemptCounters", {}).get("started", 0)) > attempt
+            return None if overtaken else document
+
+        await apply_status(self._cluster, job, beside, manager=names.FIELD_MANAGER_MONITOR)
 
     async def _tell_of(self, kind: EventKind, reason: Reason, message: str) -> None:
         note = EventNote(kind=kind, reason=reason, message=message)
@@ -277,7 +285,7 @@ class _Follower:
         if told:
             checkpoint = told.checkpoint.step if told.checkpoint else None
             self._note = self._note.model_copy(update={"step": told.progress.step, "checkpoint_step": checkpoint})
-        activity.heartbeat(self._hang.remembered(self._note))
+        activity.heartbeat(self._note.model_copy(update={"hung": self._hang.why}))
 
     async def _job_is_gone(self) -> bool:
         try:

@@ -10,7 +10,7 @@ from temporalio import activity
 from perdure_api import names
 from perdure_api.status import TrainingJobStatus
 from perdure_api.workflow import JobRef
-from perdure_control.cluster import Cluster, Invalid
+from perdure_control.cluster import Cluster, Document, Invalid
 from perdure_control.statuses import EventSource, Written, apply_status, record_event
 from perdure_workers.messages import ActivityName, PublishStatus
 
@@ -28,19 +28,43 @@ class PublishingActivities:
     async def publish_status(self, request: PublishStatus) -> None:
         """Writes the whole of the workflow's part. An object that is gone or final is left as it is."""
         async with asyncio.TaskGroup() as writes:
-            write = None if request.notes_only else writes.create_task(self._write(request.job, request.status))
+            write = None if request.notes_only else writes.create_task(self._write(request))
             for note in request.notes:
                 writes.create_task(record_event(self._cluster, request.job, note, self._source))
         if write and write.result() is not Written.WRITTEN:
             log.info("status_not_written", because=str(write.result()))
 
-    async def _write(self, job: JobRef, status: TrainingJobStatus) -> Written:
+    async def _write(self, request: PublishStatus) -> Written:
+        job, status = request.job, request.status
+        if request.acknowledgement_only:
+            return await self._acknowledge(job, status.observed_generation or 0)
         try:
             return await self._apply(job, status)
         except Invalid as error:
             # Tried again it would be refused for ever, and the job would never be seen to end.
             log.error("status_refused", error=error.message, written_instead="conditions and phase only")  # noqa: TRY400 - the message says it all
-            return await self._apply(job, status.model_copy(update={"attempts": [], "result": None}))
+            return await self._apply(job, without_what_others_told(status))
+
+    async def _acknowledge(self, job: JobRef, generation: int) -> Written:
+        def beside(shown: Document) -> Document | None:
+            is_news = int(shown.get("observedGeneration") or 0) < generation
+            return {"observedGeneration": generation} if is_news else None
+
+        return await apply_status(self._cluster, job, beside, manager=names.FIELD_MANAGER_ACKNOWLEDGEMENT)
 
     async def _apply(self, job: JobRef, status: TrainingJobStatus) -> Written:
-        return await apply_status(self._cluster, job, status.to_wire(), manager=names.FIELD_MANAGER_WORKFLOW)
+        document, as_of = status.to_wire(), status.workflow.as_of if status.workflow else None
+
+        def beside(shown: Document) -> Document | None:
+            """A worker that froze and thaws would else tell again what others have told and gone on from."""
+            before = shown.get("workflow", {}).get("asOf")
+            return document if before is None or as_of is None or before <= as_of else None
+
+        return await apply_status(self._cluster, job, beside, manager=names.FIELD_MANAGER_WORKFLOW)
+
+
+def without_what_others_told(status: TrainingJobStatus) -> TrainingJobStatus:
+    """The status in our own words and counts only: one of what pods, people and signals told is what was refused."""
+    conditions = [condition.model_copy(update={"observed_generation": 0}) for condition in status.conditions]
+    told = dict.fromkeys(("result", "observed_generation", "kueue_queue"))
+    return status.model_copy(update={**told, "attempts": [], "conditions": conditions})

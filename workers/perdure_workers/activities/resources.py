@@ -28,6 +28,7 @@ from perdure_control.cluster import (
     NotFound,
 )
 from perdure_control.statuses import TRAINING_JOBS
+from perdure_workers.activities.adoption import NotUsable, adopted
 from perdure_workers.activities.refusal import refusal
 from perdure_workers.attempts.recall import attempts_shown
 from perdure_workers.manifests import PodDefaults, needs_service, rank_service, training_job
@@ -79,7 +80,10 @@ class ResourceActivities:
                 await self._create_service(job)
             await self._cluster.create(JOBS.path(job.namespace), manifest, fieldManager=names.FIELD_MANAGER_WORKFLOW)
         except Conflict:
-            await self._adopt(job, manifest["metadata"]["name"], request.attempt)
+            try:
+                await adopted(self._cluster, job, manifest["metadata"]["name"], request.attempt)
+            except NotUsable as error:
+                raise refusal(Reason.JOB_REFUSED, str(error)) from error
         except Forbidden as error:
             raise refusal(Reason.JOB_REFUSED, f"the API server refuses the Job: {error.message}") from error
         except (Invalid, NotFound) as error:
@@ -185,19 +189,6 @@ class ResourceActivities:
         metadata: Document = found["metadata"]
         owners = {owner["uid"] for owner in metadata.get("ownerReferences") or []}
         return metadata if job.uid in owners else None
-
-    async def _adopt(self, job: JobRef, name: str, attempt: int) -> None:
-        try:
-            found = await self._cluster.get(JOBS.path(job.namespace, name))
-        except NotFound as error:
-            raise ClusterUnavailable(f"Job {name} was there a moment ago and is gone: try again") from error
-        metadata = found["metadata"]
-        owners = {owner["uid"] for owner in metadata.get("ownerReferences") or []}
-        if job.uid not in owners or metadata.get("labels", {}).get(names.LABEL_ATTEMPT) != str(attempt):
-            message = f"a Job {name} that is not ours exists in namespace {job.namespace}; delete or rename it"
-            raise refusal(Reason.JOB_REFUSED, message)
-        if "deletionTimestamp" in metadata:
-            raise refusal(Reason.JOB_REFUSED, f"Job {name} is being deleted; waiting until it is gone")
 
     async def _list(self, path: str, selector: str) -> list[Document]:
         answer = await self._cluster.get(path, labelSelector=selector)

@@ -11,6 +11,7 @@ from temporalio import activity
 
 from perdure_api import names
 from perdure_control.cluster import JOBS, Cluster, Conflict
+from perdure_workers.activities.adoption import adopted
 from perdure_workers.activities.waiting import next_look
 from perdure_workers.manifests import PodDefaults, reservation
 from perdure_workers.messages import ActivityName, AwaitRoom
@@ -38,17 +39,20 @@ class RoomActivities:
         Nothing is asked for before the attempt has its own places: it would compete with itself. When the attempt has
         ended there is nothing to hold places for, and nothing more to tell: whoever waits does so no longer.
         """
-        attempt, room = (AttemptKey(request.job.uid, number) for number in (request.attempt, names.RESERVATION))
+        attempt, room = (
+            AttemptKey(request.job.namespace, request.job.uid, number)
+            for number in (request.attempt, names.RESERVATION)
+        )
         stop = asyncio.create_task(activity.wait_for_worker_shutdown())
         try:
             with self._index.watching(attempt) as of_attempt, self._index.watching(room) as of_room:
                 await self._until(lambda: self._placed(attempt) >= request.spec.nodes, of_attempt, stop)
-                await self._reserve(request)
+                reservation_uid = await self._reserve(request)
                 await self._until(
                     lambda: self._placed(room) >= request.missing or not self._placed(attempt), of_room, stop
                 )
                 if not self._placed(attempt):
-                    await self._release(request)
+                    await self._release(request, reservation_uid)
                     await self._until(lambda: False, of_room, stop)
         finally:
             stop.cancel()
@@ -67,14 +71,25 @@ class RoomActivities:
         pods = self._index.view(key).pods
         return sum(pod.node is not None and not (pod.ended or pod.deleting) for pod in pods)
 
-    async def _reserve(self, request: AwaitRoom) -> None:
+    async def _reserve(self, request: AwaitRoom) -> str:
+        """The uid of the reservation.
+
+        Raises:
+            NotUsable: a Job of its name is not ours. Temporal tries again, and the attempt goes on meanwhile.
+        """
         job = request.job
         manifest = reservation(job, request.spec, request.missing, self._defaults())
+        path, name = JOBS.path(job.namespace), manifest["metadata"]["name"]
         try:
-            await self._cluster.create(JOBS.path(job.namespace), manifest, fieldManager=names.FIELD_MANAGER_WORKFLOW)
+            created = await self._cluster.create(path, manifest, fieldManager=names.FIELD_MANAGER_WORKFLOW)
         except Conflict:
-            log.info("reservation_was_there")
+            return await adopted(self._cluster, job, name, names.RESERVATION)
+        uid: str = created["metadata"]["uid"]
+        return uid
 
-    async def _release(self, request: AwaitRoom) -> None:
+    async def _release(self, request: AwaitRoom, uid: str) -> None:
         job = request.job
-        await self._cluster.delete(JOBS.path(job.namespace, names.job_name(job.name, names.RESERVATION)))
+        try:
+            await self._cluster.delete(JOBS.path(job.namespace, names.job_name(job.name, names.RESERVATION)), uid=uid)
+        except Conflict:
+            log.info("reservation_was_gone")  # and another one, of its name, is not this one's to delete

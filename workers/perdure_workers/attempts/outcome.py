@@ -33,7 +33,8 @@ _NAMED: Final[Mapping[int, Reason]] = {
 }
 """Exit codes that have a reason of their own."""
 _STOPPED: Final = {Reason.SUSPENDED: "suspended", Reason.REGROWN: "ended to go on with all nodes"}
-_LOST_BY_NODE: Final = "ContainerStatusUnknown"
+_LOST_BY_NODE: Final = frozenset({"ContainerStatusUnknown", "Unknown"})
+"""What a kubelet, and containerd, say of a container that they know no end of, as after a restart of the node."""
 _SIGNAL_BASE: Final = 128
 _KILLED: Final = _SIGNAL_BASE + signal.SIGKILL
 _TERMINATED: Final = _SIGNAL_BASE + signal.SIGTERM
@@ -46,6 +47,8 @@ class Outcome(TolerantModel):
     message: str
     """One sentence for people."""
     exit_code: int | None = None
+    signal: str | None = None
+    """Name of the signal that ended the container, such as SIGKILL; None: none that is known."""
     node: str | None = None
     words: TerminationMessage = TerminationMessage()
     """What the container itself left."""
@@ -72,7 +75,14 @@ def classify(pod: PodFacts, permanent_exit_codes: Collection[int] = ()) -> Outco
     end = pod.termination
     words = TerminationMessage.decode(end.message) if end else TerminationMessage()
     reason, message = _reason(pod, end, words, permanent_exit_codes)
-    return Outcome(reason=reason, message=message, exit_code=end.exit_code if end else None, node=pod.node, words=words)
+    return Outcome(
+        reason=reason,
+        message=message,
+        exit_code=end.exit_code if end else None,
+        signal=_signal(end) if end else None,
+        node=pod.node,
+        words=words,
+    )
 
 
 def classify_several(pods: Sequence[PodFacts], permanent_exit_codes: Collection[int] = ()) -> Outcome:
@@ -185,7 +195,7 @@ def _reason(
         return Reason.CANNOT_START, _sentence(
             "the container cannot start; check trainer.command and image", end.message
         )
-    if end.reason == _LOST_BY_NODE:
+    if end.reason in _LOST_BY_NODE:
         return Reason.DISRUPTED, f"node {pod.node} lost the container of pod {pod.name}, most often by a restart"
     if pod.deleting and end.exit_code in {_KILLED, _TERMINATED}:
         return Reason.DISRUPTED, f"pod {pod.name} was deleted while it ran"
@@ -230,12 +240,16 @@ def _message(end: Termination, words: TerminationMessage) -> str:
 
 
 def _describe(end: Termination) -> str:
-    number = end.signal or (end.exit_code - _SIGNAL_BASE if end.exit_code > _SIGNAL_BASE else 0)
+    name = _signal(end)
+    return f"exit code {end.exit_code} ({name})" if name else f"exit code {end.exit_code}"
+
+
+def _signal(end: Termination) -> str | None:
+    """The signal that ended a container: as the runtime says, or by its exit code, which is most often all there is."""
     try:
-        name = f" ({signal.Signals(number).name})" if number else ""
+        return signal.Signals(end.signal or end.exit_code - _SIGNAL_BASE).name
     except ValueError:
-        name = ""
-    return f"exit code {end.exit_code}{name}"
+        return None
 
 
 def _memory_sentence(pod: PodFacts) -> str:

@@ -28,8 +28,8 @@ def placed(resources: ResourcesSpec, placement: Placement) -> ResourcesSpec:
 def fall_back(resources: ResourcesSpec, placement: Placement, outcome: Outcome) -> Placement | None:
     """The place to try after an attempt that found none; None when there is no other.
 
-    First each alternative as it stands; then the one of all places, the first among them, that had room for most
-    nodes, with so many, if that is enough.
+    First each alternative as it stands, but for one that asks for what was asked for before; then the one of all
+    places, the first among them, that had room for most nodes, with so many, if that is enough.
 
     Args:
         resources: What the user asks for.
@@ -39,8 +39,10 @@ def fall_back(resources: ResourcesSpec, placement: Placement, outcome: Outcome) 
     if outcome.reason not in UNPLACED:
         return None
     room = (*placement.room, outcome.placed_nodes or 0)
-    if placement.nodes is None and placement.alternative < len(resources.alternatives):
-        return Placement(alternative=placement.alternative + 1, room=room)
+    while placement.nodes is None and len(room) <= len(resources.alternatives):
+        if not _was_tried(resources, alternative=len(room)):
+            return Placement(alternative=len(room), room=room)
+        room = (*room, 0)
     if placement.nodes is None:
         nodes = max(room)
         best = Placement(alternative=room.index(nodes), nodes=nodes, room=room)
@@ -49,6 +51,12 @@ def fall_back(resources: ResourcesSpec, placement: Placement, outcome: Outcome) 
         best = placement.model_copy(update={"nodes": nodes})
     asked = placement.nodes or resources.nodes
     return best if (resources.min_nodes or resources.nodes) <= nodes < asked else None
+
+
+def _was_tried(resources: ResourcesSpec, alternative: int) -> bool:
+    """Whether an alternative, from 1, asks for the same as the first resources, or as one before it."""
+    asked = [placed(resources, Placement(alternative=number)) for number in range(alternative + 1)]
+    return asked[-1] in asked[:-1]
 
 
 def missing(resources: ResourcesSpec, placement: Placement) -> int:
@@ -89,3 +97,14 @@ def sentence(resources: ResourcesSpec, placement: Placement) -> str:
     if placement.nodes is None:
         return f"the next attempt asks for {where}"
     return f"the next attempt asks for {where} on {placement.nodes} instead of {resources.nodes} nodes"
+
+
+def on_how_many(resources: ResourcesSpec, placement: Placement) -> str:
+    """On how many nodes an attempt at this place begins, for people; empty where a job wants one only."""
+    if resources.nodes == 1:
+        return ""
+    if placement.nodes is None:
+        return f"on {resources.nodes} nodes"
+    on = f"on {placement.nodes} of {resources.nodes} nodes"
+    asked = missing(resources, placement)
+    return f"{on}, and asks for {asked} more meanwhile" if asked else on

@@ -62,7 +62,8 @@ def attempts_shown(jobs: Sequence[Document], pods: Sequence[Document]) -> list[F
     """
     shown: dict[int, FoundAttempt] = {}
     for document in jobs:
-        if facts := job_facts(document):
+        facts = job_facts(document)
+        if facts and not facts.foreign:
             number = facts.key.attempt
             shown[number] = FoundAttempt(
                 number=number,
@@ -71,7 +72,8 @@ def attempts_shown(jobs: Sequence[Document], pods: Sequence[Document]) -> list[F
                 live=not (facts.completed or facts.failed),
             )
     for document in pods:
-        if pod := pod_facts(document):
+        pod = pod_facts(document)
+        if pod and not pod.foreign:
             number = pod.key.attempt
             known = shown.setdefault(number, FoundAttempt(number=number, live=False))
             shown[number] = known.model_copy(update={"live": known.live or not pod.ended})

@@ -94,21 +94,29 @@ def with_last_words(told: Told, words: TerminationMessage, now: str) -> Told:
     return Told(told.job, progress, checkpoint)
 
 
-def is_stale(told: ProgressStatus, shown: ProgressStatus | None) -> bool:
+def is_stale(told: ProgressStatus, shown: ProgressStatus | None, now: str) -> bool:
     """Whether something newer is shown already: a pod's reports reach several workers, in any order.
 
     A new attempt may begin at a lower step: only time tells which is newer, and steps within a second of each other.
+    A time that is still to come is that of a worker whose clock is ahead: beside it steps alone tell.
+
+    Args:
+        told: What was told.
+        shown: What is shown.
+        now: RFC 3339.
     """
     if shown is None or shown.last_updated is None or told.last_updated is None:
         return False
+    if shown.last_updated > now:
+        return (shown.step or 0) >= (told.step or 0)
     return (shown.last_updated, shown.step or 0) > (told.last_updated, told.step or 0)
 
 
-def newest_of(told: Told | None, shown: Told) -> Told:
-    """What this process was told, or what is shown already where that is newer."""
+def newest_of(told: Told | None, shown: Told, now: str) -> Told:
+    """What this process was told, or what is shown already where that is newer. The time is RFC 3339."""
     if told is None:
         return shown
-    if is_stale(told.progress, shown.progress):
+    if is_stale(told.progress, shown.progress, now):
         return Told(told.job, shown.progress, shown.checkpoint or told.checkpoint)
     return told
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final
@@ -19,7 +18,8 @@ from perdure_api.progress import PROGRESS_LIMIT_BYTES, AttemptCommand, ProgressR
 from perdure_api.workflow import JobRef
 from perdure_control.cluster import ClusterError
 from perdure_workers.progress.board import ProgressBoard, Told, read_report
-from perdure_workers.progress.identity import Identifier, NotOurs
+from perdure_workers.progress.buckets import Buckets
+from perdure_workers.progress.identity import Identifier, NotOurs, TooManyTokens
 from perdure_workers.story import rfc3339
 from perdure_workers.watching.facts import AttemptKey, PodFacts
 
@@ -27,26 +27,6 @@ REPORTS_PER_SECOND: Final = 2.0
 """Sustained, for one pod; Hugging Face's callback sends one in five seconds."""
 REPORTS_AT_ONCE: Final = 10.0
 _BEARER: Final = "Bearer "
-_MAX_BUCKETS: Final = 20_000
-
-
-class _Buckets:
-    """A token bucket for each pod."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._filled: dict[str, tuple[float, float]] = defaultdict(lambda: (REPORTS_AT_ONCE, clock()))
-
-    def take(self, pod_uid: str) -> bool:
-        """Whether the pod may speak now."""
-        if len(self._filled) > _MAX_BUCKETS:
-            self._filled.clear()
-        level, since = self._filled[pod_uid]
-        now = self._clock()
-        level = min(REPORTS_AT_ONCE, level + (now - since) * REPORTS_PER_SECOND)
-        allowed = level >= 1
-        self._filled[pod_uid] = (level - 1 if allowed else level, now)
-        return allowed
 
 
 class ProgressReceiver:
@@ -59,7 +39,7 @@ class ProgressReceiver:
         on_news: Callable[[AttemptKey], None],
         record_event: Callable[[JobRef, EventNote], Awaitable[None]],
         command_of: Callable[[AttemptKey], AttemptCommand | None],
-        newest_attempt: Callable[[str], int],
+        newest_attempt: Callable[[AttemptKey], int],
         registry: CollectorRegistry,
     ) -> None:
         self._identifier = identifier
@@ -68,7 +48,7 @@ class ProgressReceiver:
         self._record_event = record_event
         self._command_of = command_of
         self._newest_attempt = newest_attempt
-        self._buckets = _Buckets(time.monotonic)
+        self._buckets = Buckets(REPORTS_PER_SECOND, REPORTS_AT_ONCE, time.monotonic)
         self._reports = Counter(
             "perdure_progress_reports", "Progress reports by what became of them.", ["result"], registry=registry
         )
@@ -92,10 +72,12 @@ class ProgressReceiver:
             pod = await self._identifier.pod_behind(header.removeprefix(_BEARER).strip())
         except NotOurs as error:
             return _refuse(403, str(error))
+        except TooManyTokens as error:
+            return _refuse(429, str(error))
         except ClusterError as error:
             self._board.deaf_at = time.time()
             return _refuse(503, f"the API server cannot check the token now: {error.message}")
-        if (newest := self._newest_attempt(pod.key.job_uid)) > pod.key.attempt:
+        if (newest := self._newest_attempt(pod.key)) > pod.key.attempt:
             return _refuse(409, f"attempt {newest} has taken over; what attempt {pod.key.attempt} does counts no more")
         if not self._buckets.take(pod.uid):
             return _refuse(429, f"more than {REPORTS_PER_SECOND:.0f} reports a second; send fewer")

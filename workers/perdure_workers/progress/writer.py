@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
 from perdure_api import names
-from perdure_control.cluster import Cluster, ClusterError
+from perdure_api.status import TrainingJobStatus
+from perdure_control.cluster import Cluster, ClusterError, Document
 from perdure_control.logs import about
-from perdure_control.statuses import apply_status, read_status
+from perdure_control.statuses import apply_status
 from perdure_workers.progress.board import ProgressBoard, Told, is_stale
+from perdure_workers.story import rfc3339
 from perdure_workers.watching.facts import AttemptKey
 
 _MAX_WRITES_AT_A_TIME: Final = 16
@@ -70,21 +73,19 @@ class ProgressWriter:
             return
         try:
             async with self._gate:
-                await self._write_unless_stale(told)
+                await self._apply(told)
         except ClusterError as error:
             # The next report brings newer figures; a lost one is no loss.
             log.warning("progress_not_written", **about(told.job), error=error.message)
 
-    async def _write_unless_stale(self, told: Told) -> None:
-        status = await read_status(self._cluster, told.job)
-        if status is None or is_stale(told.progress, status.progress):
-            return
-        document = _document(told)
-        await apply_status(self._cluster, told.job, document, manager=names.FIELD_MANAGER_PROGRESS, checked=True)
+    async def _apply(self, told: Told) -> None:
+        def beside(shown: Document) -> Document | None:
+            status = TrainingJobStatus.from_wire(shown)
+            if is_stale(told.progress, status.progress, rfc3339(datetime.now(UTC))):
+                return None
+            # An attempt that has saved nothing yet has the checkpoint of those before it.
+            checkpoint = told.checkpoint or status.checkpoint
+            document = {"progress": told.progress.to_wire()}
+            return {**document, "checkpoint": checkpoint.to_wire()} if checkpoint else document
 
-
-def _document(told: Told) -> dict[str, object]:
-    document: dict[str, object] = {"progress": told.progress.to_wire()}
-    if told.checkpoint:
-        document["checkpoint"] = told.checkpoint.to_wire()
-    return document
+        await apply_status(self._cluster, told.job, beside, manager=names.FIELD_MANAGER_PROGRESS)

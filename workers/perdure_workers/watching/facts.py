@@ -41,10 +41,16 @@ class Termination:
 
 @dataclass(frozen=True, slots=True)
 class AttemptKey:
-    """One attempt of one TrainingJob."""
+    """One attempt of one TrainingJob. Its namespace is a part of it: whoever may write in another may set any label."""
 
+    namespace: str
     job_uid: str
     attempt: int
+
+    @property
+    def trainingjob(self) -> tuple[str, str]:
+        """Namespace and uid of the TrainingJob."""
+        return self.namespace, self.job_uid
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,8 @@ class PodFacts:
     """Unix seconds by which its node should have ended it; None: nobody wants it gone."""
     orphan: bool = False
     """It belongs to no Job any more (`kubectl delete job --cascade=orphan`): nobody ends it but us."""
+    foreign: bool = False
+    """Something else controls it than the attempt's Job: it bears the attempt's labels, and no more."""
 
     @property
     def ended(self) -> bool:
@@ -104,13 +112,16 @@ class JobFacts:
     """It may have no pods: Kueue has not let it run yet, or takes them away again."""
     started_at: float | None = None
     """Unix seconds since when it may have pods, as its controller tells."""
+    foreign: bool = False
+    """It is not the TrainingJob's, or not of the attempt's name: it bears the attempt's labels, and no more."""
 
 
 def attempt_key(document: Document) -> AttemptKey | None:
     """The attempt that an object belongs to; None for an object that only looks like ours."""
-    labels = document["metadata"].get("labels") or {}
+    metadata = document["metadata"]
+    labels = metadata.get("labels") or {}
     uid, attempt = labels.get(names.LABEL_JOB_UID), labels.get(names.LABEL_ATTEMPT, "")
-    return AttemptKey(uid, int(attempt)) if uid and attempt.isdecimal() else None
+    return AttemptKey(metadata["namespace"], uid, int(attempt)) if uid and attempt.isdecimal() else None
 
 
 def pod_facts(document: Document) -> PodFacts | None:
@@ -142,12 +153,35 @@ def pod_facts(document: Document) -> PodFacts | None:
         silent=_is_silent(conditions, state),
         due_at=_unix_seconds(metadata.get("deletionTimestamp")),
         orphan=is_orphan(document),
+        foreign=_is_foreign_pod(document, key),
     )
 
 
 def is_orphan(pod: Document) -> bool:
     """Whether a pod belongs to nobody who would end it."""
-    return not any(owner.get("controller") for owner in pod["metadata"].get("ownerReferences") or [])
+    return _controller(pod) is None
+
+
+def _controller(document: Document) -> Document | None:
+    owners: list[Document] = document["metadata"].get("ownerReferences") or []
+    return next((owner for owner in owners if owner.get("controller")), None)
+
+
+def _is_foreign_pod(pod: Document, key: AttemptKey) -> bool:
+    # By the name of its Job, not the uid: a Job that was made again must not hide what still runs of the one before.
+    owner = _controller(pod)
+    return owner is not None and not (owner.get("kind") == "Job" and _is_named_so(owner["name"], pod, key))
+
+
+def _is_foreign_job(job: Document, key: AttemptKey) -> bool:
+    owners = {owner["uid"] for owner in job["metadata"].get("ownerReferences") or []}
+    return key.job_uid not in owners or not _is_named_so(job["metadata"]["name"], job, key)
+
+
+def _is_named_so(job_name: str, document: Document, key: AttemptKey) -> bool:
+    """Whether the attempt's Job would have this name, as far as the document tells whose attempt it is."""
+    trainingjob = (document["metadata"].get("annotations") or {}).get(names.ANNOTATION_JOB_NAME)
+    return trainingjob is None or job_name == names.job_name(trainingjob, key.attempt)
 
 
 def job_facts(document: Document) -> JobFacts | None:
@@ -169,6 +203,7 @@ def job_facts(document: Document) -> JobFacts | None:
         kueue_queue=(metadata.get("labels") or {}).get(names.LABEL_KUEUE_QUEUE, ""),
         suspended=(document.get("spec") or {}).get("suspend") is True,
         started_at=_unix_seconds(status.get("startTime")),
+        foreign=_is_foreign_job(document, key),
     )
 
 

@@ -21,6 +21,9 @@ class _Keyed(Protocol):
     @property
     def uid(self) -> str: ...
 
+    @property
+    def foreign(self) -> bool: ...
+
 
 F = TypeVar("F", bound=_Keyed)
 
@@ -38,50 +41,63 @@ class AttemptView:
 
 
 class _Shelf(Generic[F]):
-    """Facts of one collection by attempt, then uid; with the last state of what is gone while somebody watches."""
+    """Facts of one collection by attempt, then uid; with the last state of what is gone while somebody watches.
+
+    What is foreign is left out, unless it was an attempt's before: what was taken from an attempt may still run.
+    """
 
     def __init__(self, parse: Callable[[Document], F | None], watched: Callable[[AttemptKey], Watcher | None]) -> None:
         self._parse = parse
         self._watched = watched
         self._present: dict[AttemptKey, dict[str, F]] = {}
-        self._attempts: dict[str, set[int]] = {}
+        self._attempts: dict[tuple[str, str], set[int]] = {}
         self._gone: dict[AttemptKey, dict[str, F]] = {}
         self._by_uid: dict[str, F] = {}
+        self._versions: dict[str, int] = {}
+        """resourceVersion by uid, of what is there and of what is gone while somebody watches."""
 
-    def replace(self, documents: Iterable[Document]) -> None:
-        """Takes a whole list."""
+    def replace(self, documents: Iterable[Document], namespace: str | None = None) -> None:
+        """Takes a whole list: it holds whatever was seen before, be its versions older (etcd may be a restored one).
+
+        Args:
+            documents: The list.
+            namespace: The only one that it is of; None: it is of all.
+        """
         kept = set()
         for document in documents:
             kept.add(document["metadata"]["uid"])
-            self.put(document)
-        for facts in [facts for uid, facts in self._by_uid.items() if uid not in kept]:
-            self._drop(facts)
+            self._take(document)
+        listed = [facts for facts in self._by_uid.values() if namespace in {None, facts.key.namespace}]
+        for facts in listed:
+            if facts.uid not in kept:
+                self._drop(facts)
+
+    def of_namespace(self, namespace: str | None) -> _Part[F]:
+        """Where the informer of one namespace puts what it sees; None: the one informer of all namespaces."""
+        return _Part(self, namespace)
 
     def put(self, document: Document) -> None:
-        """Takes an object that was added or changed."""
-        facts = self._parse(document)
-        if facts is None:
-            return
-        if self._by_uid.get(facts.uid) == facts:
-            return
-        self._present.setdefault(facts.key, {})[facts.uid] = facts
-        self._attempts.setdefault(facts.key.job_uid, set()).add(facts.key.attempt)
-        self._by_uid[facts.uid] = facts
-        self._wake(facts.key)
+        """Takes an object that was added or changed, unless something newer of it is known, be it that it is gone."""
+        if _version(document) > self._versions.get(document["metadata"]["uid"], -1):
+            self._take(document)
 
     def remove(self, document: Document) -> None:
         """Takes an object's last state."""
-        facts = self._parse(document)
-        if facts is not None:
-            self._drop(facts)
+        facts, version = self._parse(document), _version(document)
+        if facts is None or version < self._versions.get(facts.uid, -1):
+            return
+        if facts.foreign and facts.uid not in self._by_uid:
+            return
+        self._versions[facts.uid] = version
+        self._drop(facts)
 
     def present(self, key: AttemptKey) -> tuple[F, ...]:
         """What is there."""
         return tuple(self._present.get(key, {}).values())
 
-    def newest(self, job_uid: str) -> int:
-        """The newest attempt of a TrainingJob of which something is there; 0: none."""
-        return max(self._attempts.get(job_uid, ()), default=0)
+    def newest(self, key: AttemptKey) -> int:
+        """The newest attempt of an attempt's TrainingJob of which something is there; 0: none."""
+        return max(self._attempts.get(key.trainingjob, ()), default=0)
 
     def gone(self, key: AttemptKey) -> tuple[F, ...]:
         """What was there while somebody watched."""
@@ -93,28 +109,64 @@ class _Shelf(Generic[F]):
 
     def forget(self, key: AttemptKey) -> None:
         """Drops last states: nobody watches any more."""
-        self._gone.pop(key, None)
+        for uid in self._gone.pop(key, ()):
+            self._versions.pop(uid, None)
 
     def __len__(self) -> int:
         """How many objects are there."""
         return len(self._by_uid)
+
+    def _take(self, document: Document) -> None:
+        facts = self._parse(document)
+        if facts is None or (facts.foreign and facts.uid not in self._by_uid):
+            return
+        self._versions[facts.uid] = _version(document)
+        if self._by_uid.get(facts.uid) == facts:
+            return
+        self._present.setdefault(facts.key, {})[facts.uid] = facts
+        self._attempts.setdefault(facts.key.trainingjob, set()).add(facts.key.attempt)
+        self._by_uid[facts.uid] = facts
+        self._gone.get(facts.key, {}).pop(facts.uid, None)
+        self._wake(facts.key)
 
     def _drop(self, facts: F) -> None:
         self._by_uid.pop(facts.uid, None)
         present = self._present.get(facts.key, {})
         present.pop(facts.uid, None)
         if not present and self._present.pop(facts.key, None) is not None:
-            self._attempts[facts.key.job_uid].discard(facts.key.attempt)
-            if not self._attempts[facts.key.job_uid]:
-                del self._attempts[facts.key.job_uid]
+            numbers = self._attempts[facts.key.trainingjob]
+            numbers.discard(facts.key.attempt)
+            if not numbers:
+                del self._attempts[facts.key.trainingjob]
         if self._watched(facts.key) is not None:
             self._gone.setdefault(facts.key, {})[facts.uid] = facts
+        else:
+            self._versions.pop(facts.uid, None)
         self._wake(facts.key)
 
     def _wake(self, key: AttemptKey) -> None:
         watcher = self._watched(key)
         if watcher is not None:
             watcher.wake()
+
+
+class _Part(Generic[F]):
+    """One namespace's part of a shelf: a list of one says nothing of the others."""
+
+    def __init__(self, shelf: _Shelf[F], namespace: str | None) -> None:
+        self.put = shelf.put
+        self.remove = shelf.remove
+        self._shelf = shelf
+        self._namespace = namespace
+
+    def replace(self, documents: Iterable[Document]) -> None:
+        """Takes a whole list."""
+        self._shelf.replace(documents, self._namespace)
+
+
+def _version(document: Document) -> int:
+    """Kubernetes lets them be compared as numbers within one collection (KEP-5504)."""
+    return int(document["metadata"]["resourceVersion"])
 
 
 class Watcher:
@@ -151,6 +203,10 @@ class AttemptIndex:
             pods=self.pods.present(key),
             lost_pods=self.pods.gone(key),
         )
+
+    def is_overtaken(self, key: AttemptKey) -> bool:
+        """Whether a newer attempt has begun."""
+        return self.jobs.newest(key) > key.attempt
 
     def command(self, key: AttemptKey) -> AttemptCommand | None:
         """What the pods of an attempt are to be told."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from datetime import timedelta
 from typing import Any, Final
 
@@ -224,6 +224,12 @@ async def end(task: asyncio.Task[Any]) -> None:
     await workflow.wait([task])
     if not task.cancelled():
         task.exception()  # looked at, or the loop complains that nobody did
+
+
+async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """The same for several, one after another."""
+    for task in tasks:
+        await end(task)
 
 
 def _as_refused(error: FailureError) -> Refused:

@@ -33,6 +33,11 @@ class Place:
         return placement.missing(self._resources, self.now)
 
     @property
+    def sentence(self) -> str:
+        """What to say of an attempt here; empty where a job wants one node only."""
+        return placement.on_how_many(self._resources, self.now)
+
+    @property
     def alternative(self) -> int | None:
         """Which of resources.alternatives it is, from 0; None: the first resources."""
         return self.now.alternative - 1 if self.now.alternative else None

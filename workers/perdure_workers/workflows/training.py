@@ -18,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from perdure_api.spec import DeadlinesSpec, RetrySpec, TrainingJobSpec
     from perdure_api.status import TrainingJobStatus
     from perdure_api.workflow import (
+        GENERATION_LEAP,
         QUERY_STATUS,
         SIGNAL_CHECKPOINT,
         SIGNAL_WISHES,
@@ -51,6 +52,10 @@ with workflow.unsafe.imports_passed_through():
 
 WAIT_FOR_STORE: Final = (2.0, 60.0)
 """First and longest pause, in seconds, between looks at a store that does not answer."""
+SUSPENDED_WITHOUT_STORE: Final = "suspended-without-store"
+"""Patch: before, a job that waited for its store was suspended when that was back."""
+ACKNOWLEDGED: Final = "acknowledged"
+"""Patch: before, that a newer spec is known was told with whatever came next, hours later perhaps."""
 WAIT_FOR_ADMISSION: Final = (2.0, 60.0)
 M = TypeVar("M", Wishes, CheckpointRequest)
 LAST_WORDS_SECONDS: Final = 10.0
@@ -79,6 +84,11 @@ class TrainingWorkflow:
         self._suspension = Suspension(lambda: self._wishes.suspend, self._story, self._publish, suspended)
         self._requests = CheckpointRequests(wish.job, self._tell, wish.answered)
         self._place = Place(self._spec, wish.placement)
+        self._told_generation = wish.job.generation
+        self._telling = 0
+        """How many words on the status are on their way."""
+        self._untold: list[EventNote] = []
+        """Events that go with the next word on the status: no write of their own is made for them."""
         self._recall = wish.recalled is not None
         self._kueue_queue = wish.kueue_queue
         self._story.left_to_kueue(wish.kueue_queue)
@@ -90,15 +100,16 @@ class TrainingWorkflow:
 
     @workflow.signal(name=SIGNAL_WISHES)
     def wish(self, wishes: Any = None, *_: Any) -> None:
-        """What may change has changed. One that is older than what is known changes nothing."""
+        """What may change has changed. One older than what is known changes nothing, nor one of a far future."""
         wishes = _read(Wishes, wishes)
-        if wishes is None or wishes.generation < self._wishes.generation:
+        known = self._wishes.generation
+        if wishes is None or not known <= wishes.generation <= known + GENERATION_LEAP:
             return
         if wishes.kueue_queue is not None:
             # A label: it may change while the generation stays.
             self._kueue_queue = wishes.kueue_queue
             self._story.left_to_kueue(self._kueue_queue)
-        if wishes.generation > self._wishes.generation:
+        if wishes.generation > known:
             self._wishes = wishes
             self._story.heard(wishes.generation)
 
@@ -110,17 +121,35 @@ class TrainingWorkflow:
     @workflow.run
     async def run(self, wish: TrainingInput) -> TrainingJobStatus:  # noqa: ARG002 - __init__ has taken it
         """Never raises for anything that befalls the job: its end is in the status it returns."""
-        answering = asyncio.create_task(self._requests.answer())
+        beside = [asyncio.create_task(each) for each in (self._requests.answer(), self._acknowledge())]
         try:
             await self._within_deadline()
         except (asyncio.CancelledError, FailureError) as error:
             if not is_cancelled_exception(error):
                 raise
             await asyncio.shield(self._abandon())
-            await calls.end(answering)
+            await calls.end_all(beside)
             raise
-        await calls.end(answering)
+        await calls.end_all(beside)
         return self._story.status
+
+    async def _acknowledge(self) -> None:
+        """Tells, for ever, that a newer spec is known: who waits for that waits for nothing that may never come."""
+        while True:
+            await workflow.wait_condition(self._is_to_be_acknowledged)
+            # Whoever goes about something because of it tells it with that: the first turn is theirs, the second that
+            # of the tasks that they make.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            if self._is_to_be_acknowledged():
+                self._told_generation = self._wishes.generation
+                if workflow.patched(ACKNOWLEDGED):
+                    known = TrainingJobStatus(observed_generation=self._told_generation)
+                    await calls.publish(PublishStatus(job=self._job, status=known, acknowledgement_only=True))
+
+    def _is_to_be_acknowledged(self) -> bool:
+        # What is on its way may be of an older spec, and must not be taken for what became of this one.
+        return self._wishes.generation > self._told_generation and not self._telling
 
     async def _within_deadline(self) -> None:
         if self._deadlines.active_seconds is None:
@@ -204,7 +233,11 @@ class TrainingWorkflow:
                     raise
                 self._story.checking(workflow.now(), problem=refused.message)
                 await self._publish(warning(refused.reason, refused.message))
-                await asyncio.sleep(pause)
+                if workflow.patched(SUSPENDED_WITHOUT_STORE):
+                    await self._suspension.pause(pause)
+                    await self._suspension.wait_for_end()
+                else:
+                    await asyncio.sleep(pause)
                 pause = min(longest, pause * 2)
                 self._cut_long_history()
             else:
@@ -260,7 +293,10 @@ class TrainingWorkflow:
         self._cut_long_history()
         await self._suspension.wait_for_end()
         spec = self._place.spec
-        number = self._story.attempt_started(workflow.now(), spec.nodes, self._place.alternative)
+        where = self._place.sentence
+        number = self._story.attempt_started(workflow.now(), spec.nodes, self._place.alternative, where)
+        if where:
+            self._untold.append(note(Reason.STARTING, self._story.status.message or where))
         return number, await self._attempt(number, spec)
 
     async def _attempt(self, number: int, spec: TrainingJobSpec) -> AttemptEnd:
@@ -302,6 +338,9 @@ class TrainingWorkflow:
             raise
         await calls.end(room)
         await self._clean_up(attempt=names.RESERVATION)
+        if end.outcome.reason is not Reason.REGROWN:
+            message = f"attempt {number} has ended; the nodes that it lacked ({missing}) are asked for no longer"
+            self._untold.append(note(Reason.FINISHED, message))
         return end
 
     async def _follow(self, request: Monitor, room: asyncio.Task[None] | None = None) -> AttemptEnd:
@@ -403,7 +442,14 @@ class TrainingWorkflow:
         await calls.clean_up(CleanUp(job=self._job, attempt=attempt, until_gone=until_gone))
 
     async def _publish(self, *notes: EventNote) -> None:
-        await calls.publish(PublishStatus(job=self._job, status=self._story.status, notes=list(notes)))
+        told, self._untold = [*self._untold, *notes], []
+        self._told_generation = self._wishes.generation
+        status = self._story.status_as_of(workflow.now())
+        self._telling += 1
+        try:
+            await calls.publish(PublishStatus(job=self._job, status=status, notes=told))
+        finally:
+            self._telling -= 1
 
     async def _tell(self, event: EventNote) -> None:
         await calls.publish(PublishStatus(job=self._job, status=self._story.status, notes=[event], notes_only=True))

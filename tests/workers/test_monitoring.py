@@ -1,0 +1,180 @@
+"""Monitors of one TrainingJob beside each other: Temporal has given one up, and it knows nothing of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+from temporalio.testing import ActivityEnvironment
+
+from perdure_api import names
+from perdure_api.conditions import Reason
+from perdure_control.cluster import Cluster
+from perdure_control.statuses import EventSource
+from perdure_data.stores import Stores
+from perdure_workers.activities import monitoring
+from perdure_workers.activities.monitoring import MonitorActivities
+from perdure_workers.messages import AttemptEnd, Monitor
+from perdure_workers.progress.board import ProgressBoard
+from perdure_workers.progress.writer import ProgressWriter
+from perdure_workers.watching.index import AttemptIndex
+from tests.workers.small_cluster import JOB, Document, SmallCluster, pod_of, serving
+
+SECONDS = 60
+
+
+class Monitoring:
+    """A monitor that runs; nothing that Temporal would say reaches it."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        index: AttemptIndex,
+        attempt: int,
+        progress_seconds: float | None,
+        changed: asyncio.Event,
+    ) -> None:
+        board = ProgressBoard()
+        activities = MonitorActivities(
+            cluster,
+            index,
+            board,
+            ProgressWriter(cluster, board, 0.0),
+            EventSource("tests", "one"),
+            Stores(),
+            Counter("ended", "", ["reason"], registry=CollectorRegistry()),
+        )
+        request = Monitor(
+            job=JOB,
+            attempt=attempt,
+            job_name=names.job_name(JOB.name, attempt),
+            started_at=time.time(),
+            start_seconds=600,
+            progress_seconds=progress_seconds,
+            fenced=True,
+        )
+        self.looks = 0
+        self._changed = changed
+        environment = ActivityEnvironment()
+        environment.on_heartbeat = self._look
+        self.end: asyncio.Task[AttemptEnd] = asyncio.create_task(environment.run(activities.monitor_training, request))
+
+    def _look(self, *_: object) -> None:
+        self.looks += 1
+        self._changed.set()
+
+
+class Beside:
+    """Monitors that share what a process knows of the cluster."""
+
+    def __init__(self, cluster: Cluster, small: SmallCluster) -> None:
+        self.small = small
+        self.index = AttemptIndex()
+        self._cluster = cluster
+        self._started: list[Monitoring] = []
+
+    def begin(self, attempt: int) -> None:
+        """An attempt's Job and pod are there."""
+        self.index.jobs.put(self.small.put_job(attempt))
+        self.index.pods.put(pod_of(attempt))
+
+    def monitor(self, attempt: int, progress_seconds: float | None = None) -> Monitoring:
+        monitoring = Monitoring(self._cluster, self.index, attempt, progress_seconds, self.small.changed)
+        self._started.append(monitoring)
+        return monitoring
+
+    async def sees(self, monitoring: Monitoring, pod: Document) -> None:
+        """A pod changes, and a monitor has looked at it."""
+        before = monitoring.looks
+        self.index.pods.put(pod)
+        await self.until(lambda: monitoring.looks > before)
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(SECONDS):
+            while not holds():
+                self.small.changed.clear()
+                await self.small.changed.wait()
+
+    def says(self, text: str) -> bool:
+        return self.small.status.get("message", "") == text
+
+    def writes(self) -> list[str]:
+        return [request for request in self.small.asked if not request.startswith("GET")]
+
+    async def close(self) -> None:
+        for each in self._started:
+            each.end.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await each.end
+
+
+@pytest.fixture
+async def beside(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Beside]:
+    monkeypatch.setattr(monitoring, "SETTLE_SECONDS", 0.0)
+    small = SmallCluster()
+    async with serving(small) as cluster:
+        beside = Beside(cluster, small)
+        yield beside
+        await beside.close()
+
+
+async def test_a_monitor_that_was_cut_off_says_nothing_once_a_newer_attempt_has_begun(beside: Beside) -> None:
+    beside.begin(1)
+    cut_off = beside.monitor(1)
+    await beside.until(lambda: beside.says("attempt 1: pod job-1-0 runs on node node-1"))
+
+    beside.begin(2)
+    current = beside.monitor(2)
+    await beside.until(lambda: beside.says("attempt 2: pod job-2-0 runs on node node-2"))
+    written = beside.writes()
+    await beside.sees(cut_off, pod_of(1, version=2, silent=True))
+    await beside.sees(cut_off, pod_of(1, version=3))
+    beside.index.pods.put(pod_of(1, version=4, words={"step": 999}))
+    end = await cut_off.end
+
+    assert end.outcome.reason is Reason.COMPLETED, "it ends by what it sees, for nobody"
+    assert beside.writes() == written, "no status, no Event, no progress of the older attempt"
+    beside.index.pods.put(pod_of(2, version=2, words={"step": 7}))
+    assert (await current.end).to_step == 7
+    assert beside.small.status["progress"]["step"] == 7
+
+
+async def test_a_monitor_that_was_cut_off_ends_nothing_once_a_newer_attempt_has_begun(beside: Beside) -> None:
+    beside.begin(1)
+    beside.begin(2)
+    cut_off = beside.monitor(1, progress_seconds=0.001)
+    await beside.until(lambda: cut_off.looks > 0)
+    await beside.sees(cut_off, pod_of(1, version=2, silent=True))
+    await beside.sees(cut_off, pod_of(1, version=3))
+
+    assert beside.writes() == []
+
+
+async def test_two_monitors_of_one_attempt_come_to_the_same_end_and_touch_nothing(beside: Beside) -> None:
+    beside.begin(1)
+    both = [beside.monitor(1), beside.monitor(1)]
+    await beside.until(lambda: all(each.looks for each in both))
+    beside.index.pods.put(pod_of(1, version=2, words={"step": 7}))
+
+    ends = [await each.end for each in both]
+    assert ends[0] == ends[1]
+    assert (ends[0].outcome.reason, ends[0].to_step) == (Reason.COMPLETED, 7)
+    assert not [request for request in beside.writes() if request.startswith("DELETE")]
+
+
+async def test_two_monitors_that_see_one_attempt_hang_end_it_once(beside: Beside) -> None:
+    beside.begin(1)
+    both = [beside.monitor(1, progress_seconds=0.001), beside.monitor(1, progress_seconds=0.001)]
+    await beside.until(lambda: all(each.looks for each in both))
+    for monitoring_ in both:
+        await beside.sees(monitoring_, pod_of(1, version=2 + both.index(monitoring_), silent=True))
+    await beside.until(lambda: "DELETE /apis/batch/v1/namespaces/ns/jobs/job-1" in beside.writes())
+    beside.index.pods.put(pod_of(1, version=9, words={"step": 7}))
+
+    ends = [await each.end for each in both]
+    assert [end.outcome.reason for end in ends] == [Reason.HUNG, Reason.HUNG]
+    assert beside.small.documents.keys() == {"/apis/perdure.dev/v1alpha1/namespaces/ns/trainingjobs/job"}
