@@ -27,7 +27,14 @@ demo: $(VENV)/.ready ## A cluster, a real fine-tuning run followed to its end, a
 	@$(PYTHON) examples/demo.py --cluster "$(CLUSTER)" --namespace "$(NAMESPACE)" --registry "$(REGISTRY)"
 
 .PHONY: test
-test: check unit test-slow test-cluster ## Everything that checks the project
+test: check unit install ## Everything that checks the project
+	@$(MAKE) test-cluster-shared
+	@mkdir -p $(BUILD)
+	@echo "Whole training runs beside tests that have the cluster for themselves and mostly wait; theirs is told at the end ..."
+	@nice -n 19 $(MAKE) test-slow > $(BUILD)/test-slow.log 2>&1 & slow=$$!; \
+	trap 'kill $$slow 2> /dev/null || true' EXIT; \
+	failed=0; $(MAKE) test-cluster-alone || failed=1; \
+	wait $$slow || failed=1; cat $(BUILD)/test-slow.log; exit $$failed
 
 .PHONY: check
 check: $(VENV)/.ready ## Style, types, structure, chart, Dockerfiles, generated files: under a minute
@@ -43,7 +50,15 @@ test-slow: $(VENV)/.ready ## Whole training runs, which need no cluster: minutes
 
 .PHONY: test-cluster
 test-cluster: install ## Tests on the development cluster
+	@$(MAKE) test-cluster-shared
+	@$(MAKE) test-cluster-alone
+
+.PHONY: test-cluster-shared
+test-cluster-shared:
 	@$(VENV)/bin/pytest -q -m "cluster and not alone" --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
+.PHONY: test-cluster-alone
+test-cluster-alone:
 	@$(VENV)/bin/pytest -q -m "cluster and alone and not lengthy"
 
 .PHONY: test-upgrades

@@ -19,12 +19,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from perdure_devcluster import network, node_config, processes
+from perdure_devcluster import network, node_config, plan, processes
 from perdure_devcluster.binaries import Binaries
 from perdure_devcluster.cgroups import Hierarchy
 from perdure_devcluster.credentials import Credentials
 from perdure_devcluster.errors import DevclusterError
 from perdure_devcluster.files import rotate, write_atomically
+from perdure_devcluster.node_config import Share
 from perdure_devcluster.paths import PYTHON, SOURCE, Paths
 from perdure_devcluster.plan import NodePlan
 from perdure_devcluster.processes import Daemons, ProcessIdentity
@@ -33,6 +34,7 @@ from perdure_devcluster.waiting import wait_for
 DAEMONS = ("containerd", "kubelet", "kube-proxy")
 # etcd, API server, controllers, registry, and the person's own programs.
 _CONTROL_PLANE_BYTES = 2 * 1024**3
+_ANY_SHARE = Share(cpus=0, memory_bytes=0)
 
 _UNSHARE = (
     *("unshare", "--mount", "--net", "--ipc", "--uts", "--pid", "--fork"),
@@ -94,11 +96,14 @@ class Nodes:
         return Path(f"/proc/{init.pid}/root{node_config.CONTAINERD_SOCKET}")
 
     def start(self, node: NodePlan, binaries: Binaries, credentials: Credentials, sandbox_image: str) -> bool:
-        """Switch a node on unless it runs with just this configuration; True when it was started."""
-        contents = self._configuration(node, binaries, credentials, sandbox_image)
-        configuration = _hash(contents)
+        """Switch a node on unless it runs with just this configuration; True when it was started.
+
+        How much it offers, which follows from how many nodes there are, is no reason to switch off one that runs.
+        """
+        configuration = _hash(self._configuration(node, binaries, credentials, sandbox_image, _ANY_SHARE))
         if self.daemons.is_current(node.name, configuration):
             return False
+        contents = self._configuration(node, binaries, credentials, sandbox_image, self._share())
         self.kill(node)
         self.clean(node)
         spec = self._write_configuration(node, contents)
@@ -208,13 +213,16 @@ class Nodes:
             raise DevclusterError(message)
         return None
 
+    def _share(self) -> Share:
+        machine = this_machine()
+        return node_config.share_of_machine(machine.cpus, machine.memory_bytes, len(self.plans), _CONTROL_PLANE_BYTES)
+
     def _configuration(
-        self, node: NodePlan, binaries: Binaries, credentials: Credentials, sandbox_image: str
+        self, node: NodePlan, binaries: Binaries, credentials: Credentials, sandbox_image: str, share: Share
     ) -> dict[str, str]:
         """Every file that a node's daemons read, by its path inside ``etc``."""
         folder = self.paths.node(node.name)
         machine = this_machine()
-        share = node_config.share_of_machine(machine.cpus, machine.memory_bytes, len(self.plans), _CONTROL_PLANE_BYTES)
         kubelet = node_config.kubelet_config(
             node,
             folder,
@@ -230,7 +238,8 @@ class Nodes:
             credentials.kubeconfig(f"kubelet-{node.name}"),
             credentials.kubeconfig("kube-proxy"),
         )
-        spec = node_config.init_spec(node, folder, list(self.plans), daemons)
+        # Ways to those that may come later too: then a node that runs needs not be told of them.
+        spec = node_config.init_spec(node, folder, plan.plan_nodes(plan.MAX_NODES), daemons)
         return {
             "containerd.toml": node_config.containerd_config(folder, sandbox_image),
             "registries/_default/hosts.toml": node_config.registry_hosts(),

@@ -157,7 +157,8 @@ class Cli:
         """Starts it in the namespace of the test."""
         return Running(
             subprocess.Popen(
-                [sys.executable, "-m", "perdure_cli", *arguments],
+                # Tests that run in the background have been told to ignore SIGINT, and hand that on.
+                ["env", "--default-signal=INT", sys.executable, "-m", "perdure_cli", *arguments],
                 env={**os.environ, "KUBECONFIG": str(self.kubeconfig), "COLUMNS": "200"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -93,6 +93,19 @@ def test_a_job_goes_on_elsewhere_at_once_when_its_node_is_given_up(
     assert pod["metadata"]["uid"] in {each["metadata"]["uid"] for each in jobs.pods(fault)}
 
 
+def test_a_node_that_restarts_at_once_costs_no_attempt(jobs: Jobs, system: Kubectl) -> None:
+    once = 'test "$PERDURE_ATTEMPT" != 1 || exec sleep 600'
+    begun(jobs, system, "restarts", jobs.own("sh", "-c", once, retry={"maxAttempts": 1}))
+
+    devcluster("kill-node", LOST)
+    devcluster("start-node", LOST)
+    job = jobs.finished("restarts", seconds=180)
+
+    assert phase(job) == "Succeeded", job["status"]
+    assert [attempt["reason"] for attempt in job["status"]["attempts"]] == ["Disrupted", "Completed"]
+    assert job["status"]["attemptCounters"]["failed"] == 0
+
+
 def test_a_trainer_whose_kubelet_died_trains_on_and_stops_when_it_finds_that_another_has_taken_over(
     jobs: Jobs, system: Kubectl, tiny_inputs: Document, stores: Stores
 ) -> None:

@@ -27,9 +27,9 @@ def running() -> Iterator[RunningCluster]:
         cluster.up()
     credentials = Credentials(paths.credentials)
     yield RunningCluster(cluster, Api(credentials.file("ca.crt"), credentials.token("admin")))
-    # Whatever a test broke is mended for those who use the cluster next.
+    # Whatever a test broke is mended for those who use the cluster next; others may have more nodes by now.
     with cluster.locked():
-        cluster.up()
+        Cluster(paths, load_settings(paths)).up()
 
 
 @pytest.fixture(scope="session")

@@ -61,6 +61,29 @@ def test_a_killed_node_is_noticed_and_comes_back_with_its_pods(
     wait_for(restarted, what="the pod to run again", timeout_seconds=30)
 
 
+def test_nodes_come_and_go_while_the_others_run_on(running: RunningCluster, namespace: str, base_image: str) -> None:
+    long_running_pod(running, namespace, base_image)
+    before = [running.cluster.nodes.init(node) for node in running.cluster.node_plans]
+    assert None not in before
+
+    running.devcluster("up", "--nodes", "3")
+    try:
+        url = f"http://{running.pod(namespace, 'stays')['status']['podIP']}:8000"
+        script = f"import urllib.request; print(urllib.request.urlopen({url!r}, timeout=10).status)"
+        running.kubectl(
+            "-n", namespace, "exec", "stays", "--", "sh", "-c", "python3 -m http.server 8000 >/dev/null 2>&1 &"
+        )
+        place = {"nodeName": "n3", "tolerations": [{"operator": "Exists"}]}
+        running.create(pod_manifest(namespace, "asks", base_image, "python3", "-c", script, **place))
+        running.wait_for_phase(namespace, "asks", "Succeeded")
+    finally:
+        running.devcluster("up", "--nodes", "2")
+
+    assert [running.cluster.nodes.init(node) for node in running.cluster.node_plans] == before
+    assert running.pod(namespace, "stays")["status"]["containerStatuses"][0]["restartCount"] == 0
+    assert running.api.find("/api/v1/nodes/n3") is None
+
+
 def test_a_partitioned_node_runs_on_unseen(running: RunningCluster, namespace: str, base_image: str) -> None:
     long_running_pod(running, namespace, base_image)
     running.devcluster("partition-node", "n2")
