@@ -13,6 +13,7 @@ from perdure_api.pod import ResultDocument
 from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
 from perdure_devcluster.paths import paths_from_environment
+from tests.chaos.witness import Attempt, trainer_processes
 from tests.cluster.conftest import Document, Jobs, Kubectl, condition, phase, step, wait_until
 from tests.cluster.spare_nodes import (
     FIRST,
@@ -52,6 +53,12 @@ def _mended(spare: None, system: Kubectl) -> Iterator[None]:
 
 def saved(job: Document) -> int:
     return int(job["status"].get("checkpoint", {}).get("step", 0))
+
+
+def running(job: Document, attempt: int) -> bool:
+    """Whether the machine has processes of an attempt, on whichever of its nodes."""
+    wanted = Attempt(job["metadata"]["uid"], attempt)
+    return any(process.attempt == wanted for process in trainer_processes())
 
 
 def log_of(pod: Document) -> str:
@@ -122,6 +129,27 @@ def test_a_trainer_whose_kubelet_died_trains_on_and_stops_when_it_finds_that_ano
     assert "/attempts/2/" in job["status"]["result"]["adapterUri"]
     first_attempt = parse_uri(job["status"]["result"]["adapterUri"]).parent.parent.child("1")
     assert not [info.uri for info in stores.list_objects(first_attempt.child("adapter"))]
+
+
+def test_a_trainer_on_a_node_that_was_cut_off_ends_when_the_node_is_back_and_changes_nothing(
+    jobs: Jobs, system: Kubectl, tiny_inputs: Document, stores: Stores
+) -> None:
+    begun(jobs, system, "cut-off", long_training(tiny_inputs, maxSteps=4000))
+    jobs.until("cut-off", lambda job: saved(job) > 0)
+
+    devcluster("partition-node", LOST)
+    job = jobs.until("cut-off", lambda job: len(job["status"]["attempts"]) == 2 and phase(job) == "Running", 180)
+    assert running(job, 1), "it trains on, unseen"
+    devcluster("heal-node", LOST)
+    wait_until(lambda: not running(job, 1), 120, lambda: "it runs on")
+    assert running(job, 2), "the other one is left alone"
+    job = jobs.finished("cut-off", seconds=300)
+
+    assert phase(job) == "Succeeded", job["status"]
+    assert [attempt["reason"] for attempt in job["status"]["attempts"]] == ["Disrupted", "Completed"]
+    adapter = parse_uri(job["status"]["result"]["adapterUri"])
+    assert "/attempts/2/" in str(adapter)
+    assert not stores.list_objects(adapter.parent.parent.child("1").child("adapter"))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pytest
 from tests.cluster.conftest import Document, Jobs, Kubectl, condition, kill_pods, phase, wait_until
 from tests.cluster.test_progress import REPORT
 from tests.cluster.test_resilience import PodLog, watching_pods
+from tests.cluster.test_temporal_tool import temporal_workflow
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 
@@ -250,9 +251,5 @@ def second_attempt(job: Document) -> bool:
 def forget(system: Kubectl, workflow_id: str) -> None:
     """Temporal loses all that it knows of a workflow."""
 
-    def temporal(verb: str, *flags: str) -> int:
-        command = ["temporal", "workflow", verb, "--address", "127.0.0.1:7233", "--workflow-id", workflow_id, *flags]
-        return system.run("exec", "perdure-temporal-0", "--", *command).returncode
-
-    assert temporal("delete", "--yes") == 0
-    wait_until(lambda: temporal("describe") != 0, 60, lambda: "it is remembered")
+    assert temporal_workflow(system, "delete", workflow_id, "--yes") == 0
+    wait_until(lambda: temporal_workflow(system, "describe", workflow_id) != 0, 60, lambda: "it is remembered")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from perdure_api.pod import Env, ResultDocument
+from perdure_api.pod import ResultDocument
 from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
+from tests.chaos.witness import trainer_processes
 from tests.cluster.conftest import Document, Jobs, condition, phase, step
 from tests.cluster.test_steering import adapter_of, events
 
@@ -112,18 +112,11 @@ def test_a_pod_that_is_killed_between_two_checkpoints_costs_no_step(
 
 
 def kill_rank(job: Document, number: int) -> None:
-    """SIGKILL to the first process of a rank's pod: the development cluster's nodes are processes of this machine."""
-    wanted = {f"{Env.JOB_UID}={job['metadata']['uid']}", f"{Env.COMPLETION_INDEX}={number}"}
-    found = [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if wanted <= environment(folder)]
+    """SIGKILL to the first process of a rank's pod."""
+    uid = job["metadata"]["uid"]
+    found = [each.pid for each in trainer_processes() if (each.attempt.uid, each.rank) == (uid, str(number))]
     assert found, f"no process of rank {number} of {job['metadata']['name']} runs on this machine"
     os.kill(min(found), signal.SIGKILL)
-
-
-def environment(process: Path) -> set[str]:
-    try:
-        return set((process / "environ").read_bytes().decode(errors="replace").split("\0"))
-    except OSError:
-        return set()  # it is gone by now
 
 
 def is_running(job: Document, attempt: int) -> bool:

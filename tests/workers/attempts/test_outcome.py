@@ -96,6 +96,7 @@ def test_an_exit_code_means_what_the_contract_says(exit_code: int, reason: Reaso
         ("StartError", Reason.CANNOT_START),
         ("ContainerCannotRun", Reason.CANNOT_START),
         ("ContainerStatusUnknown", Reason.DISRUPTED),
+        ("Unknown", Reason.DISRUPTED),
         ("Error", Reason.FAILED),
     ],
 )
