@@ -42,7 +42,7 @@ from perdure_api.workflow import (
     TrainingInput,
     Wishes,
 )
-from perdure_control import temporal
+from perdure_control.temporal import Connection, Place
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -119,6 +119,10 @@ class Workflows:
         self._client = client
         self._problem: str | None = None
         self._failed = asyncio.Event()
+
+    def use(self, client: Client) -> None:
+        """Takes another client from now on; calls that are under way end on the one before."""
+        self._client = client
 
     @property
     def problem(self) -> str | None:
@@ -386,9 +390,9 @@ class Workflows:
         return TemporalUnavailable(problem)
 
 
-def connect(address: str, namespace: str) -> Awaitable[Client]:
-    """A client that connects with its first call: Temporal need not be there yet."""
-    return temporal.connect(address, namespace, identity="perdure-operator", lazy=True, retry_config=_RETRIES)
+def connection(place: Place) -> Connection:
+    """One whose first client connects with its first call: Temporal need not be there yet."""
+    return Connection(place, identity="perdure-operator", lazy=True, retry_config=_RETRIES)
 
 
 def _no_such_namespace(error: RPCError) -> bool:
