@@ -373,7 +373,7 @@ class Workflows:
         try:
             yield
         except RPCError as error:
-            if error.status in _UNAVAILABLE or _no_such_namespace(error):
+            if error.status in _UNAVAILABLE or _not_let_in(error) or _no_such_namespace(error):
                 raise self._note(f"{error.status.name.lower()}: {error.message}") from error
             raise
         except RuntimeError as error:
@@ -393,6 +393,11 @@ class Workflows:
 def connection(place: Place) -> Connection:
     """One whose first client connects with its first call: Temporal need not be there yet."""
     return Connection(place, identity="perdure-operator", lazy=True, retry_config=_RETRIES)
+
+
+def _not_let_in(error: RPCError) -> bool:
+    """Whether the connection was refused: TLS 1.3 does so after a handshake that seemed to succeed, with no status."""
+    return error.status is RPCStatusCode.UNKNOWN and error.message == "transport error"
 
 
 def _no_such_namespace(error: RPCError) -> bool:
