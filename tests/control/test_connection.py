@@ -131,9 +131,9 @@ async def visitor(inside: Client, tmp_path: Path) -> AsyncIterator[Visitor]:
 class Greeting:
     @workflow.run
     async def run(self, name: str) -> str:
-        return await workflow.execute_activity(
-            "greet", name, result_type=str, start_to_close_timeout=timedelta(hours=1)
-        )
+        hour = timedelta(hours=1)
+        answer: str = await workflow.execute_activity("greet", name, result_type=str, start_to_close_timeout=hour)
+        return answer
 
 
 class Host:
@@ -327,7 +327,8 @@ class Gate(grpc.GenericRpcHandler):
             self.headers = {key: str(value) for key, value in context.invocation_metadata() or ()}
             if self.headers.get("authorization") != f"Bearer {self.api_key}":
                 await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no such key")
-            return answer().SerializeToString()
+            content: bytes = answer().SerializeToString()
+            return content
 
         return grpc.unary_unary_rpc_method_handler(handle)
 
@@ -386,6 +387,28 @@ async def test_a_new_api_key_is_sent_from_the_next_look_on(guarded: Guarded) -> 
     assert guarded.gate.headers["authorization"] == "Bearer second"
     assert [each["event"] for each in logs] == ["temporal_credentials_renewed"]
     assert "second" not in str(logs)
+
+
+async def test_files_are_looked_at_for_as_long_as_the_process_runs(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure_control.temporal._LOOK_SECONDS", 0.01)
+    connection = Connection(guarded.place, identity="tests")
+    await connection.open()
+    taken: asyncio.Queue[Client] = asyncio.Queue()
+    looking = asyncio.create_task(connection.keep_fresh(taken.put_nowait))
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        for key in ("second", "third"):
+            guarded.gate.api_key = key
+            guarded.file.write_text(key)
+            await call(await taken.get())
+    looking.cancel()
+
+
+async def test_where_there_are_no_files_there_is_nothing_to_look_at() -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await Connection(Place("127.0.0.1:1", "default"), identity="tests").keep_fresh(none)
 
 
 async def test_an_api_key_that_does_not_open_leaves_the_one_before(guarded: Guarded) -> None:
