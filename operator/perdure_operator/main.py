@@ -20,9 +20,11 @@ from temporalio.client import Client
 
 from perdure_api import names
 from perdure_control.cluster import Cluster, ClusterError, NotFound
+from perdure_control.credentials import CredentialsError
 from perdure_control.health import Checks, serve_health
 from perdure_control.logs import configure_logs
 from perdure_control.statuses import TRAINING_JOBS, EventSource
+from perdure_control.temporal import Connection, Place
 from perdure_operator import workflows
 from perdure_operator.drift import FailingWorkflows, Rhythm, WatchDrift, WorkflowDrift
 from perdure_operator.handlers import kopf_settings, make_registry, quiet_kopf
@@ -56,7 +58,8 @@ def main() -> int:
     """
     try:
         settings = settings_from(os.environ)
-    except SettingsError as error:
+        settings.temporal_credentials.read(settings.temporal_address)
+    except (SettingsError, CredentialsError) as error:
         sys.stderr.write(f"{error}\n")
         return _EXIT_USAGE
     configure_logs(settings.log_level)
@@ -82,9 +85,12 @@ async def operate(settings: Settings, *, patience: Patience | None = None, rhyth
         rhythm: How often is compared.
     """
     _stop_on_signals()
-    client = await workflows.connect(settings.temporal_address, settings.temporal_namespace)
+    connection = workflows.connection(
+        Place(settings.temporal_address, settings.temporal_namespace, settings.temporal_credentials)
+    )
+    await connection.open()
     async with await Cluster.connect(_NAME) as cluster:
-        parts = _assemble(settings, cluster, client, patience or Patience(), rhythm or Rhythm())
+        parts = _assemble(settings, cluster, connection, patience or Patience(), rhythm or Rhythm())
         async with serve_health(settings.http_port, parts.checks, parts.registry):
             await _wait_until_served(cluster, settings.watched_namespaces)
             async with asyncio.TaskGroup() as group:
@@ -109,19 +115,26 @@ class _Parts:
     registry: CollectorRegistry
 
 
-def _assemble(settings: Settings, cluster: Cluster, client: Client, patience: Patience, rhythm: Rhythm) -> _Parts:
+def _assemble(
+    settings: Settings, cluster: Cluster, connection: Connection, patience: Patience, rhythm: Rhythm
+) -> _Parts:
     registry = CollectorRegistry()
     metrics = make_metrics(registry)
     tracker = Tracker()
     queue = ReconcileQueue(workers=_WORKERS)
     objects = TrainingJobs(cluster, EventSource(component=_NAME, instance=socket.gethostname()))
-    temporal = workflows.Workflows(client)
+    temporal = workflows.Workflows(connection.client)
     turns = Turns(settings.limits, tracker, queue)
     services = Services(objects, temporal, tracker, queue, turns, metrics, settings.temporal_address, patience)
     reconciler = Reconciler(services)
     watch = WatchDrift(services, rhythm, settings.watched_namespaces)
     secret = ReceiverSecret(cluster, settings.namespace, settings.receiver) if settings.receiver else None
-    worker_versions = WorkerVersions(client)
+    worker_versions = WorkerVersions(connection.client)
+
+    def use(client: Client) -> None:
+        temporal.use(client)
+        worker_versions.use(client)
+
     versions = (
         VersionKeeper(cluster, worker_versions, settings.namespace, settings.worker_pattern)
         if settings.worker_pattern
@@ -145,6 +158,7 @@ def _assemble(settings: Settings, cluster: Cluster, client: Client, patience: Pa
         services=[
             partial(queue.run, reconciler.reconcile),
             partial(temporal.probe, reconciler.temporal_is_back),
+            partial(connection.keep_fresh, use),
             turns.run,
             WorkflowDrift(services, rhythm).run,
             FailingWorkflows(services, rhythm).run,
@@ -161,6 +175,7 @@ def _assemble(settings: Settings, cluster: Cluster, client: Client, patience: Pa
             },
             told={
                 "temporal": lambda: temporal.problem,
+                **({"temporal credentials": lambda: connection.problem} if settings.temporal_credentials.tls else {}),
                 **({"progress certificate": lambda: secret.problem} if secret else {}),
                 **({"worker version": lambda: versions.problem} if versions else {}),
             },

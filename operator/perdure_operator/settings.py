@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from perdure_control.credentials import IN_THE_CLEAR, CredentialFiles, CredentialsError
 from perdure_control.logs import LEVELS
 from perdure_operator.admission import Limits
 
@@ -45,6 +46,7 @@ class Settings:
     worker_pattern: str = ""
     """Name of the Deployment, in the operator's own namespace, that versions of the workers are made from; empty: they
     have none."""
+    temporal_credentials: CredentialFiles = IN_THE_CLEAR
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
@@ -66,6 +68,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         receiver=_receiver(environment),
         limits=_limits(environment),
         worker_pattern=environment.get("PERDURE_WORKER_PATTERN", ""),
+        temporal_credentials=_credentials(environment),
     )
 
 
@@ -74,6 +77,13 @@ def _required(environment: Mapping[str, str], name: str, meaning: str) -> str:
     if not value:
         raise SettingsError(f"{name} is not set, expected {meaning}; set it in the operator's Deployment")
     return value
+
+
+def _credentials(environment: Mapping[str, str]) -> CredentialFiles:
+    try:
+        return CredentialFiles.from_environment(environment)
+    except CredentialsError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _port(text: str) -> int:

@@ -50,7 +50,10 @@ class WorkerVersions:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._service = client.workflow_service
+
+    def use(self, client: Client) -> None:
+        """Takes another client from now on; calls that are under way end on the one before."""
+        self._client = client
 
     async def look(self) -> Known:
         """How they stand.
@@ -63,7 +66,7 @@ class WorkerVersions:
         )
         async with _told():
             try:
-                answer = await self._service.describe_worker_deployment(request, timeout=_CALL_TIMEOUT)
+                answer = await self._client.workflow_service.describe_worker_deployment(request, timeout=_CALL_TIMEOUT)
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND:
                     raise
@@ -94,7 +97,7 @@ class WorkerVersions:
             identity=_IDENTITY,
         )
         async with _told():
-            await self._service.set_worker_deployment_current_version(request, timeout=_CALL_TIMEOUT)
+            await self._client.workflow_service.set_worker_deployment_current_version(request, timeout=_CALL_TIMEOUT)
 
     async def open_workflows(self, build: str) -> int:
         """How many workflows have yet to be carried on by a version.
@@ -122,7 +125,7 @@ class WorkerVersions:
         request = DescribeTaskQueueRequest(
             namespace=self._client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind
         )
-        answer = await self._service.describe_task_queue(request, timeout=_CALL_TIMEOUT)
+        answer = await self._client.workflow_service.describe_task_queue(request, timeout=_CALL_TIMEOUT)
         options = [poller.deployment_options for poller in answer.pollers]
         # Workers without a version name no Worker Deployment either.
         return frozenset(each.build_id for each in options if each.deployment_name in {"", names.WORKER_DEPLOYMENT})
@@ -141,7 +144,7 @@ class WorkerVersions:
             identity=_IDENTITY,
         )
         try:
-            await self._service.update_workflow_execution_options(request, timeout=_CALL_TIMEOUT)
+            await self._client.workflow_service.update_workflow_execution_options(request, timeout=_CALL_TIMEOUT)
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise

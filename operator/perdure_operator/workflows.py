@@ -42,7 +42,7 @@ from perdure_api.workflow import (
     TrainingInput,
     Wishes,
 )
-from perdure_control import temporal
+from perdure_control.temporal import Connection, Place
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -119,6 +119,10 @@ class Workflows:
         self._client = client
         self._problem: str | None = None
         self._failed = asyncio.Event()
+
+    def use(self, client: Client) -> None:
+        """Takes another client from now on; calls that are under way end on the one before."""
+        self._client = client
 
     @property
     def problem(self) -> str | None:
@@ -369,7 +373,7 @@ class Workflows:
         try:
             yield
         except RPCError as error:
-            if error.status in _UNAVAILABLE or _no_such_namespace(error):
+            if error.status in _UNAVAILABLE or _not_let_in(error) or _no_such_namespace(error):
                 raise self._note(f"{error.status.name.lower()}: {error.message}") from error
             raise
         except RuntimeError as error:
@@ -386,9 +390,14 @@ class Workflows:
         return TemporalUnavailable(problem)
 
 
-def connect(address: str, namespace: str) -> Awaitable[Client]:
-    """A client that connects with its first call: Temporal need not be there yet."""
-    return temporal.connect(address, namespace, identity="perdure-operator", lazy=True, retry_config=_RETRIES)
+def connection(place: Place) -> Connection:
+    """One whose first client connects with its first call: Temporal need not be there yet."""
+    return Connection(place, identity="perdure-operator", lazy=True, retry_config=_RETRIES)
+
+
+def _not_let_in(error: RPCError) -> bool:
+    """Whether the connection was refused: TLS 1.3 does so after a handshake that seemed to succeed, with no status."""
+    return error.status is RPCStatusCode.UNKNOWN and error.message == "transport error"
 
 
 def _no_such_namespace(error: RPCError) -> bool:

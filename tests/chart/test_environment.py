@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from perdure_control.credentials import IN_THE_CLEAR, CredentialFiles
 from perdure_operator.admission import Limits
 from perdure_operator.settings import ReceiverSettings, settings_from
 from perdure_workers.settings import WorkerSettings
@@ -86,6 +87,55 @@ def test_a_worker_understands_its_environment(chart: Chart, everything: Values) 
         },
         store_secret="perdure-object-store",
     )
+
+
+ENTERED: Values = {
+    "tls": {"enabled": True, "existingSecret": "client", "serverName": "frontend", "publicAuthority": True},
+    "apiKey": {"existingSecret": "key", "key": "of-perdure"},
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        pytest.param({}, IN_THE_CLEAR, id="in the clear"),
+        pytest.param({"tls": {"enabled": True}}, CredentialFiles(tls=True), id="TLS alone"),
+        pytest.param(
+            ENTERED,
+            CredentialFiles(
+                tls=True,
+                folder=Path("/var/run/perdure-temporal/tls"),
+                server_name="frontend",
+                public_authority=True,
+                api_key=Path("/var/run/perdure-temporal/api-key/api-key"),
+            ),
+            id="all",
+        ),
+    ],
+)
+def test_operator_and_workers_enter_temporal_alike(chart: Chart, values: Values, expected: CredentialFiles) -> None:
+    given = {"temporal": values}
+    worker = WorkerSettings.from_environment(plain_environment(_container(chart, "worker", LEAST, given)))
+
+    assert worker.temporal_credentials == expected
+    assert settings_from(_operator_environment(chart, LEAST, given)).temporal_credentials == expected
+
+
+@pytest.mark.parametrize("name", ["operator", "worker"])
+def test_what_opens_temporal_is_mounted_where_it_is_read_and_nowhere_else(chart: Chart, name: str) -> None:
+    spec = chart.one("Deployment", f"perdure-{name}", LEAST, {"temporal": ENTERED})["spec"]["template"]["spec"]
+    volumes = {each["name"]: each["secret"] for each in spec["volumes"] if each["name"].startswith("temporal-")}
+    (container,) = spec["containers"]
+    mounts = {each["name"]: each for each in container["volumeMounts"]}
+
+    assert volumes == {
+        "temporal-tls": {"secretName": "client"},
+        "temporal-api-key": {"secretName": "key", "items": [{"key": "of-perdure", "path": "api-key"}]},
+    }
+    for volume, path in {"temporal-tls": "tls", "temporal-api-key": "api-key"}.items():
+        # No subPath: such a file never changes again.
+        mounted = {"name": volume, "mountPath": f"/var/run/perdure-temporal/{path}", "readOnly": True}
+        assert mounts[volume] == mounted
 
 
 def test_a_worker_reads_the_store_as_its_training_pods_do(chart: Chart, ci_values: Values) -> None:

@@ -48,6 +48,9 @@ def test_a_typo_is_refused_by_name(chart: Chart, path: tuple[str, ...]) -> None:
         ({"worker": {"slots": 0}}, "worker.slots: Must be greater than or equal to 1"),
         ({"logLevel": "loud"}, "logLevel: logLevel must be one of"),
         ({"temporal": {"address": "temporal"}}, "temporal.address: Does not match pattern"),
+        ({"temporal": {"tls": {"existingSecret": "A"}}}, "temporal.tls.existingSecret: Does not match pattern"),
+        ({"temporal": {"tls": {"enabled": "yes"}}}, "temporal.tls.enabled: Invalid type"),
+        ({"temporal": {"apiKey": {"key": "a/b"}}}, "temporal.apiKey.key: Does not match pattern"),
         ({"objectStore": {"endpoint": "s3.example.com"}}, "objectStore.endpoint: Does not match pattern"),
         ({"objectStore": {"env": {"A": 1}}}, "objectStore.env.A: Invalid type"),
         ({"watchNamespaces": "team-a"}, "watchNamespaces: Invalid type"),
@@ -77,6 +80,26 @@ def test_a_value_of_the_wrong_form_is_refused_by_name(chart: Chart, values: Valu
             {"temporal": {"quickStart": {"enabled": True}}},
             "Found temporal.address (temporal:7233) and temporal.quickStart.enabled",
             id="two Temporals",
+        ),
+        pytest.param(
+            {"temporal": {"address": "", "tls": {"enabled": True}, "quickStart": {"enabled": True}}},
+            "Found temporal.tls.enabled and temporal.quickStart.enabled, expected one of them",
+            id="TLS to a quick start",
+        ),
+        pytest.param(
+            {"temporal": {"tls": {"existingSecret": "client"}}},
+            "Found temporal.tls.existingSecret (client) and no temporal.tls.enabled",
+            id="certificates in the clear",
+        ),
+        pytest.param(
+            {"temporal": {"tls": {"serverName": "frontend"}}},
+            "Found temporal.tls.serverName (frontend) and no temporal.tls.enabled",
+            id="a server's name in the clear",
+        ),
+        pytest.param(
+            {"temporal": {"apiKey": {"existingSecret": "key"}}},
+            "Found temporal.apiKey.existingSecret (key) and no temporal.tls.enabled, expected both",
+            id="an API key in the clear",
         ),
         pytest.param(
             {"objectStore": {"endpoint": "https://s3", "quickStart": {"enabled": True, "secretKey": "a-secret-key"}}},

@@ -80,6 +80,20 @@ def test_other_settings_change_the_deployment_of_the_same_version(chart: Chart) 
     assert version(chart) == one
 
 
+def test_workers_of_a_version_enter_temporal_like_the_operator(chart: Chart) -> None:
+    tls = {"temporal": {"tls": {"enabled": True, "existingSecret": "client"}, "apiKey": {"existingSecret": "key"}}}
+    operator, made = chart.one("Deployment", "perdure-operator", LEAST, ON, tls), version(chart, tls)
+
+    for deployment in (operator, made):
+        volumes = [each["secret"]["secretName"] for each in deployment["spec"]["template"]["spec"]["volumes"][-2:]]
+        assert volumes == ["client", "key"]
+    of_operator, of_version = plain_environment(container(operator)), plain_environment(container(made))
+    entering = {name: value for name, value in of_operator.items() if "TEMPORAL" in name}
+    assert len(entering) == 5
+    assert entering.items() <= of_version.items()
+    assert build(chart, tls) == build(chart)
+
+
 def test_deployments_of_two_versions_share_neither_name_nor_pods(chart: Chart) -> None:
     one, other = version(chart), version(chart, {"worker": {"versioning": {"build": "other"}}})
 

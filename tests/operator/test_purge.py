@@ -16,9 +16,9 @@ from tests.workers.workflows.conftest import STORE_AWAY, World
 from perdure_api import names
 from perdure_api.conditions import Reason
 from perdure_api.workflow import JobRef, PurgeInput
-from perdure_control import temporal as connection
+from perdure_control.temporal import Place, connect
 from perdure_data.stores import Stores
-from perdure_operator.workflows import Purge, Workflows, connect
+from perdure_operator.workflows import Purge, Workflows, connection
 from perdure_workers.activities.purging import PurgingActivities
 from perdure_workers.messages import ActivityName, CleanUp
 from perdure_workers.process import sandbox
@@ -34,7 +34,7 @@ Until = Callable[..., Any]
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def workflows(temporal_server: TemporalServer) -> AsyncIterator[Workflows]:
-    yield Workflows(await connect(temporal_server.address, "default"))
+    yield Workflows(await connection(Place(temporal_server.address, "default")).open())
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ async def test_what_the_activity_says_of_a_store_that_is_away_comes_through(
         return
 
     worker = Worker(
-        await connection.connect(temporal_server.address, "default", identity="tests"),
+        await connect(temporal_server.address, "default", identity="tests"),
         task_queue=names.TASK_QUEUE_CPU,
         workflows=[PurgeWorkflow],
         workflow_runner=sandbox(),

@@ -20,6 +20,7 @@ from tests.workers.workflows.conftest import OWN, World, begin
 from tests.workers.workflows.versioned import server, until, workers
 
 from perdure_control.cluster import Cluster, NotFound
+from perdure_control.temporal import Place
 from perdure_operator import workflows
 from perdure_operator.version_keeper import VersionKeeper
 from perdure_operator.worker_pattern import PatternError, version_name
@@ -202,7 +203,7 @@ async def test_other_settings_go_to_the_deployment_of_the_same_version(
 async def test_while_temporal_is_away_there_are_workers_and_nothing_is_removed(
     installation: Installation, cluster: Cluster
 ) -> None:
-    away = await workflows.connect(f"127.0.0.1:{unused_port()}", "default")
+    away = await workflows.connection(Place(f"127.0.0.1:{unused_port()}", "default")).open()
     keeper = VersionKeeper(cluster, WorkerVersions(away), installation.namespace, PATTERN)
     for build in ("old", "new"):
         installation.install(build)

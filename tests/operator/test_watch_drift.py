@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from perdure_api import names
 from perdure_control.cluster import Cluster
 from perdure_control.statuses import TRAINING_JOBS, EventSource
+from perdure_control.temporal import Place
 from perdure_operator import workflows
 from perdure_operator.admission import Limits
 from perdure_operator.drift import Rhythm, WatchDrift
@@ -52,7 +53,7 @@ async def watched(api_server: ApiServer, namespace: str) -> AsyncIterator[Watche
         tracker, queue = Tracker(), ReconcileQueue(workers=1)
         services = Services(
             objects=TrainingJobs(cluster, EventSource("tests", "tests")),
-            workflows=workflows.Workflows(await workflows.connect("127.0.0.1:1", "default")),
+            workflows=workflows.Workflows(await workflows.connection(Place("127.0.0.1:1", "default")).open()),
             tracker=tracker,
             queue=queue,
             turns=Turns(Limits(), tracker, queue),

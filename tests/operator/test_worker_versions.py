@@ -13,6 +13,7 @@ from tests.operator.conftest import unused_port
 from tests.workers.workflows.conftest import OWN, Handle, World, begin
 from tests.workers.workflows.versioned import server, until, workers
 
+from perdure_control.temporal import Place
 from perdure_operator import workflows
 from perdure_operator.no_versions import NoVersions
 from perdure_operator.versions import Known, Standing
@@ -164,7 +165,7 @@ async def test_a_server_that_is_too_old_is_told_so_in_the_same_sentence() -> Non
     port = old.add_insecure_port("127.0.0.1:0")
     await old.start()
     try:
-        client = await workflows.connect(f"127.0.0.1:{port}", "default")
+        client = await workflows.connection(Place(f"127.0.0.1:{port}", "default")).open()
         with pytest.raises(VersionsUnavailable, match="Temporal tells no versions of workers apart"):
             await WorkerVersions(client).look()
     finally:
@@ -172,7 +173,7 @@ async def test_a_server_that_is_too_old_is_told_so_in_the_same_sentence() -> Non
 
 
 async def test_that_temporal_is_away_is_told() -> None:
-    client = await workflows.connect(f"127.0.0.1:{unused_port()}", "default")
+    client = await workflows.connection(Place(f"127.0.0.1:{unused_port()}", "default")).open()
 
     with pytest.raises(VersionsUnavailable, match="Temporal: "):
         await WorkerVersions(client).look()

@@ -11,6 +11,7 @@ import structlog
 import uvloop
 
 from perdure_api.exit_codes import ExitCode
+from perdure_control.credentials import CredentialsError
 from perdure_control.logs import configure_logs
 from perdure_workers.process import run_worker
 from perdure_workers.settings import SettingsError, WorkerSettings
@@ -23,7 +24,8 @@ def main() -> int:
     parser.parse_args()
     try:
         settings = WorkerSettings.from_environment()
-    except SettingsError as error:
+        settings.temporal_credentials.read(settings.temporal_address)
+    except (SettingsError, CredentialsError) as error:
         sys.stderr.write(f"perdure-worker: {error}\n")
         return ExitCode.USAGE
     configure_logs(settings.log_level)

@@ -20,9 +20,10 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from perdure_api import names
 from perdure_control.cluster import JOBS, PODS, Cluster
-from perdure_control.health import Checks, serve_health
+from perdure_control.credentials import CredentialsError
+from perdure_control.health import Check, Checks, serve_health
 from perdure_control.statuses import EventSource, record_event
-from perdure_control.temporal import Reachability, connect
+from perdure_control.temporal import Connection, Place, Reachability
 from perdure_data.stores import Stores
 from perdure_workers.activities.monitoring import MonitorActivities
 from perdure_workers.activities.publishing import PublishingActivities
@@ -59,13 +60,13 @@ def sandbox() -> SandboxedWorkflowRunner:
     return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
 
 
-async def connect_temporal(settings: WorkerSettings) -> Client:
-    """A client, however long Temporal is away."""
+async def connect_temporal(connection: Connection, address: str) -> Client:
+    """The first client of a connection, however long Temporal is away, or does not let us in."""
     while True:
         try:
-            return await connect(settings.temporal_address, settings.temporal_namespace, identity=settings.pod_name)
-        except RuntimeError as error:
-            log.warning("temporal_unavailable", address=settings.temporal_address, error=str(error))
+            return await connection.open()
+        except (RuntimeError, CredentialsError) as error:
+            log.warning("temporal_unavailable", address=address, error=str(error))
             await asyncio.sleep(_CONNECT_PAUSE_SECONDS)
 
 
@@ -79,7 +80,9 @@ async def run_worker(settings: WorkerSettings) -> None:
         informers = _informers(cluster, index, settings)
         polling: list[Worker] = []
         temporal = Reachability()
-        checks = _checks(informers, polling, temporal)
+        place = Place(settings.temporal_address, settings.temporal_namespace, settings.temporal_credentials)
+        connection = Connection(place, identity=settings.pod_name)
+        checks = _checks(informers, polling, temporal, connection if place.files.tls else None)
         await stack.enter_async_context(serve_health(settings.http_port, checks, registry))
         _gauges(registry, index)
         lasting = await stack.enter_async_context(_lasting_tasks())
@@ -100,10 +103,11 @@ async def run_worker(settings: WorkerSettings) -> None:
             await stack.enter_async_context(_serve_progress(receiver, certificate, settings.progress_port))
             lasting(certificate.keep_fresh())
 
-        client = await connect_temporal(settings)
-        lasting(temporal.ask_for_ever(client))
+        client = await connect_temporal(connection, place.address)
+        lasting(temporal.ask_for_ever(connection))
         for worker in _workers(client, cluster, index, board, writer, certificate, registry, settings):
             polling.append(await stack.enter_async_context(worker))  # noqa: PERF401 - one after the other
+        lasting(connection.keep_fresh(partial(_use, polling)))
         build = settings.version.build_id if settings.version else None
         log.info("worker_started", slots=settings.slots, watch_slots=settings.watch_slots, build=build)
         try:
@@ -112,7 +116,19 @@ async def run_worker(settings: WorkerSettings) -> None:
             log.info("worker_stopping", grace_seconds=settings.grace_seconds)
 
 
-def _checks(informers: list[Informer], polling: list[Worker], temporal: Reachability) -> Checks:
+def _use(workers: list[Worker], client: Client) -> None:
+    """Lets workers go on with another client; what they have under way ends on the one before."""
+    for worker in workers:
+        # One that is ending takes none.
+        if worker.is_running:
+            worker.client = client
+
+
+def _checks(
+    informers: list[Informer], polling: list[Worker], temporal: Reachability, connection: Connection | None
+) -> Checks:
+    """What is asked and told; of credentials only with a connection that has any."""
+
     def polls() -> str | None:
         return None if polling and all(worker.is_running for worker in polling) else "not polling Temporal yet"
 
@@ -120,7 +136,10 @@ def _checks(informers: list[Informer], polling: list[Worker], temporal: Reachabi
         return None if all(informer.synced for informer in informers) else "Jobs and pods are not listed yet"
 
     # A worker that does not reach Temporal still takes the reports of training pods: it stays ready.
-    return Checks(live={}, ready={"polling": polls, "watch": watch}, told={"temporal": lambda: temporal.problem})
+    told: dict[str, Check] = {"temporal": lambda: temporal.problem}
+    if connection:
+        told["temporal credentials"] = lambda: connection.problem
+    return Checks(live={}, ready={"polling": polls, "watch": watch}, told=told)
 
 
 def _informers(cluster: Cluster, index: AttemptIndex, settings: WorkerSettings) -> list[Informer]:

@@ -14,6 +14,7 @@ from typing import Final
 from temporalio.common import WorkerDeploymentVersion
 
 from perdure_api import names
+from perdure_control.credentials import IN_THE_CLEAR, CredentialFiles, CredentialsError
 from perdure_control.logs import LEVELS
 
 MAX_SLOTS: Final = 10_000
@@ -31,6 +32,7 @@ class WorkerSettings:
 
     temporal_address: str = "localhost:7233"
     temporal_namespace: str = "default"
+    temporal_credentials: CredentialFiles = IN_THE_CLEAR
     log_level: str = "info"
     http_port: int = 8080
     """Health and metrics."""
@@ -67,6 +69,7 @@ class WorkerSettings:
         return cls(
             temporal_address=read.text("PERDURE_TEMPORAL_ADDRESS", cls.temporal_address),
             temporal_namespace=read.text("PERDURE_TEMPORAL_NAMESPACE", cls.temporal_namespace),
+            temporal_credentials=_credentials(environment),
             log_level=read.choice("PERDURE_LOG_LEVEL", cls.log_level, LEVELS),
             http_port=read.integer("PERDURE_HTTP_PORT", cls.http_port, 0, 65535),
             watch_namespaces=read.names("PERDURE_WATCH_NAMESPACES"),
@@ -86,6 +89,13 @@ class WorkerSettings:
             store_secret=read.text("PERDURE_STORE_SECRET", "") or None,
             version=_version(read.text("PERDURE_WORKER_BUILD", "")),
         )
+
+
+def _credentials(environment: Mapping[str, str]) -> CredentialFiles:
+    try:
+        return CredentialFiles.from_environment(environment)
+    except CredentialsError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _version(build: str) -> WorkerDeploymentVersion | None:

@@ -51,6 +51,28 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
   value: {{ include "perdure.temporalAddress" . | quote }}
 - name: PERDURE_TEMPORAL_NAMESPACE
   value: {{ .Values.temporal.namespace | quote }}
+{{- with .Values.temporal.tls }}
+{{- if .enabled }}
+- name: PERDURE_TEMPORAL_TLS
+  value: "true"
+{{- if .existingSecret }}
+- name: PERDURE_TEMPORAL_TLS_DIR
+  value: /var/run/perdure-temporal/tls
+{{- end }}
+{{- if .serverName }}
+- name: PERDURE_TEMPORAL_TLS_SERVER_NAME
+  value: {{ .serverName | quote }}
+{{- end }}
+{{- if .publicAuthority }}
+- name: PERDURE_TEMPORAL_TLS_PUBLIC_AUTHORITY
+  value: "true"
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if .Values.temporal.apiKey.existingSecret }}
+- name: PERDURE_TEMPORAL_API_KEY_FILE
+  value: /var/run/perdure-temporal/api-key/api-key
+{{- end }}
 - name: PERDURE_LOG_LEVEL
   value: {{ .Values.logLevel | quote }}
 - name: PERDURE_HTTP_PORT
@@ -61,6 +83,33 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
       fieldPath: metadata.namespace
 - name: PERDURE_WATCH_NAMESPACES
   value: {{ join "," .Values.watchNamespaces | quote }}
+{{- end }}
+
+{{/* What opens Temporal, as volumes of operator and workers: whole folders, since single files would never change. */}}
+{{- define "perdure.temporalMounts" -}}
+{{- if .Values.temporal.tls.existingSecret }}
+- {name: temporal-tls, mountPath: /var/run/perdure-temporal/tls, readOnly: true}
+{{- end }}
+{{- if .Values.temporal.apiKey.existingSecret }}
+- {name: temporal-api-key, mountPath: /var/run/perdure-temporal/api-key, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "perdure.temporalVolumes" -}}
+{{- with .Values.temporal.tls.existingSecret }}
+- name: temporal-tls
+  secret:
+    secretName: {{ . }}
+{{- end }}
+{{- with .Values.temporal.apiKey }}
+{{- if .existingSecret }}
+- name: temporal-api-key
+  secret:
+    secretName: {{ .existingSecret }}
+    items:
+      - {key: {{ .key | quote }}, path: api-key}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* A number as a text without decimals; nothing for null, which is not 0. */}}

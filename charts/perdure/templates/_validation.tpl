@@ -12,6 +12,18 @@ rendered from values that contradict each other.
 {{- if not (or .Values.temporal.address .Values.temporal.quickStart.enabled) }}
 {{- fail "\n\nFound no Temporal. Set temporal.address to the host:port of an existing one, or temporal.quickStart.enabled=true to try Perdure with one in the cluster." }}
 {{- end }}
+{{- if .Values.temporal.tls.enabled }}
+{{- if .Values.temporal.quickStart.enabled }}
+{{- fail "\n\nFound temporal.tls.enabled and temporal.quickStart.enabled, expected one of them: the quick start speaks no TLS. Leave temporal.tls and temporal.apiKey out to try Perdure with it, or set temporal.address to a Temporal that does." }}
+{{- end }}
+{{- else }}
+{{- $given := dict "temporal.tls.existingSecret" .Values.temporal.tls.existingSecret "temporal.tls.serverName" .Values.temporal.tls.serverName "temporal.apiKey.existingSecret" .Values.temporal.apiKey.existingSecret }}
+{{- range $name, $value := $given }}
+{{- if $value }}
+{{- fail (printf "\n\nFound %s (%s) and no temporal.tls.enabled, expected both: credentials are never sent in the clear. Set temporal.tls.enabled=true, or leave %s out." $name $value $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if and .Values.objectStore.endpoint .Values.objectStore.quickStart.enabled }}
 {{- fail (printf "\n\nFound objectStore.endpoint (%s) and objectStore.quickStart.enabled, expected one of them. Leave objectStore.endpoint empty to use the quick start." .Values.objectStore.endpoint) }}
 {{- end }}
