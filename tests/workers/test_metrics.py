@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from perdure_control.cluster import JOBS, PODS
-from perdure_workers.metrics import GaugeCollector, Gauges
+from perdure_workers.metrics import GaugeCollector, Gauges, attempts_ended
 from perdure_workers.progress.tls import Life
 from perdure_workers.watching.index import AttemptIndex
 
@@ -54,3 +54,11 @@ def test_the_certificate_is_told_of_once_it_is_served() -> None:
     served = told([], Served(life))
     assert served.get_sample_value(name.format("not_before")) == 100
     assert served.get_sample_value(name.format("not_after")) == 200
+
+
+def test_what_never_happened_is_told_too_so_that_its_first_time_counts() -> None:
+    registry = CollectorRegistry()
+
+    attempts_ended(registry)
+
+    assert registry.get_sample_value("perdure_attempts_ended_total", {"reason": "OutOfMemory"}) == 0

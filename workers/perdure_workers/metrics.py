@@ -4,20 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from perdure_api.conditions import Reason
 from perdure_control.requests import resource_of
 from perdure_workers.progress.tls import Certificate
 from perdure_workers.watching.index import AttemptIndex
 from perdure_workers.watching.informer import Informer
 
+_ENDINGS: Final = (
+    Reason.COMPLETED,
+    Reason.FAILED,
+    Reason.PERMANENT_ERROR,
+    Reason.DISRUPTED,
+    Reason.OUT_OF_MEMORY,
+    Reason.OUT_OF_DISK,
+    Reason.PEER_LOST,
+    Reason.HUNG,
+    Reason.NO_CAPACITY,
+    Reason.IMAGE_PULL_FAILED,
+    Reason.CANNOT_START,
+    Reason.JOB_REFUSED,
+    Reason.JOB_DELETED,
+    Reason.FENCED,
+    Reason.DIVERGED,
+    Reason.SUSPENDED,
+    Reason.REGROWN,
+)
+
 
 def attempts_ended(registry: CollectorRegistry) -> Counter:
-    """The count of attempts that ended, registered."""
-    return Counter("perdure_attempts_ended", "Attempts that ended, by how.", ["reason"], registry=registry)
+    """The count of attempts that ended, registered.
+
+    Each usual reason is there from the start: of a series that begins with its first attempt, Prometheus would see no
+    increase, and count it for none.
+    """
+    counter = Counter("perdure_attempts_ended", "Attempts that ended, by how.", ["reason"], registry=registry)
+    for reason in _ENDINGS:
+        counter.labels(reason=str(reason))
+    return counter
 
 
 @dataclass(frozen=True)
