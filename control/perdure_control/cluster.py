@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 from urllib.parse import urlencode
@@ -92,6 +92,9 @@ _BY_STATUS: Final[Mapping[int, type[ClusterError]]] = {
 }
 _SERVER_ERROR: Final = 500
 
+Answered = Callable[[str, str, int], None]
+"""Told of each answer: method, path, HTTP status (0: there was none)."""
+
 
 @dataclass(frozen=True)
 class Collection:
@@ -131,15 +134,18 @@ async def load_configuration(kubeconfig: str | None = None) -> Configuration:
 class Cluster:
     """A connection to one API server. Use as an asynchronous context manager."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, *, answered: Answered = lambda *_: None) -> None:
         self._api = ApiClient(configuration)
+        self._answered = answered
 
     @classmethod
-    async def connect(cls, user_agent: str, *, kubeconfig: str | None = None) -> Self:
+    async def connect(
+        cls, user_agent: str, *, kubeconfig: str | None = None, answered: Answered = lambda *_: None
+    ) -> Self:
         """A connection by the given kubeconfig, by KUBECONFIG, or from inside a pod, in this order."""
         configuration = await load_configuration(kubeconfig)
         configuration.connection_pool_maxsize = _POOL_SIZE
-        cluster = cls(configuration)
+        cluster = cls(configuration, answered=answered)
         cluster._api.user_agent = user_agent
         return cluster
 
@@ -258,10 +264,12 @@ class Cluster:
                 method, url, headers=all_headers, body=body, _request_timeout=limits
             )
             response: aiohttp.ClientResponse = answer.response
+            self._answered(method, path, response.status)
             if response.ok:
                 return response
             text = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._answered(method, path, 0)
             raise ClusterUnavailable(f"{method} {path}: no answer from the API server: {error!r}") from error
         raise _error(response.status, _status_document(text))
 

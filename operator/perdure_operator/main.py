@@ -15,7 +15,7 @@ from typing import Final
 import kopf
 import structlog
 import uvloop
-from prometheus_client import CollectorRegistry, disable_created_metrics
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 from temporalio.client import Client
 
 from perdure_api import names
@@ -23,6 +23,7 @@ from perdure_control.cluster import Cluster, ClusterError, NotFound
 from perdure_control.credentials import CredentialsError
 from perdure_control.health import Checks, serve_health
 from perdure_control.logs import configure_logs
+from perdure_control.requests import KubernetesRequests
 from perdure_control.statuses import TRAINING_JOBS, EventSource
 from perdure_control.temporal import Connection, Place
 from perdure_operator import workflows
@@ -89,9 +90,12 @@ async def operate(settings: Settings, *, patience: Patience | None = None, rhyth
         Place(settings.temporal_address, settings.temporal_namespace, settings.temporal_credentials)
     )
     await connection.open()
-    async with await Cluster.connect(_NAME) as cluster:
-        parts = _assemble(settings, cluster, connection, patience or Patience(), rhythm or Rhythm())
-        async with serve_health(settings.http_port, parts.checks, parts.registry):
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    requests = KubernetesRequests(registry)
+    async with await Cluster.connect(_NAME, answered=requests.count) as cluster:
+        parts = _assemble(settings, cluster, connection, registry, patience or Patience(), rhythm or Rhythm())
+        async with serve_health(settings.http_port, parts.checks, registry):
             await _wait_until_served(cluster, settings.watched_namespaces)
             async with asyncio.TaskGroup() as group:
                 # All before kopf: it ends every task that began after it, and not those that were there.
@@ -112,13 +116,16 @@ class _Parts:
     services: list[Callable[[], Coroutine[None, None, None]]]
     """Each runs for as long as the operator does, once there is something to watch."""
     checks: Checks
-    registry: CollectorRegistry
 
 
 def _assemble(
-    settings: Settings, cluster: Cluster, connection: Connection, patience: Patience, rhythm: Rhythm
+    settings: Settings,
+    cluster: Cluster,
+    connection: Connection,
+    registry: CollectorRegistry,
+    patience: Patience,
+    rhythm: Rhythm,
 ) -> _Parts:
-    registry = CollectorRegistry()
     metrics = make_metrics(registry)
     tracker = Tracker()
     queue = ReconcileQueue(workers=_WORKERS)
@@ -180,7 +187,6 @@ def _assemble(
                 **({"worker version": lambda: versions.problem} if versions else {}),
             },
         ),
-        registry=registry,
     )
 
 

@@ -6,14 +6,16 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 import prometheus_client
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from perdure_api.conditions import Phase
+from perdure_api.conditions import ConditionType, Phase, Reason
 from perdure_operator.admission import Limits, Slot
+from perdure_operator.observation import Observation
 from perdure_operator.tracker import Tracker
 
 _LAG_BUCKETS_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
@@ -42,6 +44,7 @@ class Gauges:
     watch_checked_seconds_ago: Callable[[], float | None]
     worker_versions: Callable[[], Mapping[str, str]] = dict
     """State by build."""
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
 def make_metrics(registry: prometheus_client.CollectorRegistry) -> Metrics:
@@ -89,6 +92,7 @@ class GaugeCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Every gauge."""
         yield self._objects()
+        yield self._unfinished()
         yield from self._slots()
         yield self._worker_versions()
         yield GaugeMetricFamily(
@@ -112,11 +116,29 @@ class GaugeCollector(Collector):
             family.add_metric([phase.value], counts[phase])
         return family
 
+    def _unfinished(self) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(
+            "perdure_operator_unfinished_trainingjobs",
+            "TrainingJobs that are not finished, by the reason that they tell; reasons that none tells are left out.",
+            labels=["reason"],
+        )
+        counts = Counter(
+            _reason_of(tracked.seen) for tracked in self._gauges.tracker if not (tracked.gone or tracked.seen.terminal)
+        )
+        for reason, count in sorted(counts.items()):
+            family.add_metric([reason], count)
+        return family
+
     def _slots(self) -> Iterator[GaugeMetricFamily]:
         counts = Counter(tracked.slot for tracked in self._gauges.tracker if not tracked.gone)
         cluster = self._gauges.limits.cluster
         yield GaugeMetricFamily(
             "perdure_operator_waiting_jobs", "TrainingJobs that wait for their turn.", counts[Slot.WANTED]
+        )
+        yield GaugeMetricFamily(
+            "perdure_operator_oldest_waiting_age_seconds",
+            "Age of the oldest TrainingJob that waits for its first turn; 0: none waits.",
+            self._oldest_waiting_age_seconds(),
         )
         yield GaugeMetricFamily(
             "perdure_operator_slots_used", "TrainingJobs that count against the limits.", counts[Slot.HELD]
@@ -127,6 +149,15 @@ class GaugeCollector(Collector):
             math.inf if cluster is None else cluster,
         )
 
+    def _oldest_waiting_age_seconds(self) -> float:
+        """One that was suspended is left out: since when it waits again is written nowhere."""
+        created = [
+            tracked.seen.created
+            for tracked in self._gauges.tracker
+            if tracked.slot is Slot.WANTED and not (tracked.gone or tracked.seen.begun) and tracked.seen.created
+        ]
+        return (self._gauges.now() - min(created)).total_seconds() if created else 0.0
+
     def _worker_versions(self) -> GaugeMetricFamily:
         family = GaugeMetricFamily(
             "perdure_operator_worker_versions",
@@ -136,3 +167,13 @@ class GaugeCollector(Collector):
         for build, state in sorted(self._gauges.worker_versions().items()):
             family.add_metric([build, state], 1)
         return family
+
+
+def _reason_of(seen: Observation) -> str:
+    """What an unfinished job does, or waits for; Running tells of pods what Reconciling only tells of attempts."""
+    reconciling, running = seen.condition(ConditionType.RECONCILING), seen.condition(ConditionType.RUNNING)
+    if reconciling is None:
+        return Reason.PENDING
+    if reconciling.reason == Reason.STARTING and running is not None:
+        return running.reason
+    return reconciling.reason

@@ -17,7 +17,9 @@ QUICK_STARTS: Values = {
     "temporal": {"address": "", "quickStart": {"enabled": True}},
     "objectStore": {"quickStart": {"enabled": True, "secretKey": "a-secret-key"}},
 }
-FREE_FORM = frozenset({"resources", "nodeSelector", "podAnnotations", "serviceAccountAnnotations", "env", "namespaces"})
+FREE_FORM = frozenset(
+    {"resources", "nodeSelector", "podAnnotations", "serviceAccountAnnotations", "env", "namespaces", "labels"}
+)
 
 
 def _paths_of_maps(values: Document, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

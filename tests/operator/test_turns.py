@@ -813,7 +813,36 @@ def test_gauges_tell_who_waits_and_who_has_a_slot() -> None:
 
     assert list(values.values()) == [3, 2, 2]
     assert world.registry.get_sample_value("perdure_operator_trainingjobs", {"phase": "Queued"}) == 3
+    assert world.registry.get_sample_value("perdure_operator_unfinished_trainingjobs", {"reason": "Queued"}) == 3
     assert Counter(tracked.slot for tracked in world.tracker) == {Slot.WANTED: 3, Slot.HELD: 2}
+
+
+def test_the_age_of_the_oldest_that_waits_for_its_first_turn_is_told() -> None:
+    world = World(cluster=1)
+    gauges = Gauges(
+        world.tracker, world.limits, lambda: 0, lambda: True, lambda: None, now=lambda: NOON + timedelta(seconds=100)
+    )
+    world.registry.register(GaugeCollector(gauges))
+
+    def oldest() -> float | None:
+        return world.registry.get_sample_value("perdure_operator_oldest_waiting_age_seconds")
+
+    first = world.create("first", after_seconds=0)
+    world.settle()
+    assert oldest() == 0
+
+    second = world.create("second", after_seconds=40)
+    world.create("third", after_seconds=70)
+    world.settle()
+    assert oldest() == 60
+
+    world.delete(second)
+    world.settle()
+    assert oldest() == 30
+
+    world.finish(first)
+    world.settle()
+    assert oldest() == 0
 
 
 async def test_changes_that_come_together_cost_one_look_at_the_line() -> None:

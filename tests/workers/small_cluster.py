@@ -13,7 +13,7 @@ from kubernetes.aio.client import Configuration
 
 from perdure_api import names
 from perdure_api.workflow import JobRef
-from perdure_control.cluster import JOBS, Cluster
+from perdure_control.cluster import JOBS, Answered, Cluster
 from perdure_control.statuses import TRAINING_JOBS
 
 Document = dict[str, Any]
@@ -107,7 +107,7 @@ def pod_of(attempt: int, version: int = 1, *, silent: bool = False, words: Docum
 
 
 @asynccontextmanager
-async def serving(small: SmallCluster) -> AsyncIterator[Cluster]:
+async def serving(small: SmallCluster, answered: Answered = lambda *_: None) -> AsyncIterator[Cluster]:
     """A connection to it."""
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", small.answer)
@@ -115,7 +115,8 @@ async def serving(small: SmallCluster) -> AsyncIterator[Cluster]:
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        async with Cluster(Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")) as cluster:
+        host = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with Cluster(Configuration(host=host), answered=answered) as cluster:
             yield cluster
     finally:
         await runner.cleanup()

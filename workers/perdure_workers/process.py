@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+from prometheus_client import CollectorRegistry, ProcessCollector
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior
 from temporalio.worker import Worker, WorkerDeploymentConfig
@@ -22,6 +22,7 @@ from perdure_api import names
 from perdure_control.cluster import JOBS, PODS, Cluster
 from perdure_control.credentials import CredentialsError
 from perdure_control.health import Check, Checks, serve_health
+from perdure_control.requests import KubernetesRequests
 from perdure_control.statuses import EventSource, record_event
 from perdure_control.temporal import Connection, Place, Reachability
 from perdure_data.stores import Stores
@@ -33,6 +34,7 @@ from perdure_workers.activities.room import RoomActivities
 from perdure_workers.activities.storage import StorageActivities
 from perdure_workers.log_context import LogContext
 from perdure_workers.manifests import PodDefaults
+from perdure_workers.metrics import GaugeCollector, Gauges, attempts_ended
 from perdure_workers.progress.board import ProgressBoard
 from perdure_workers.progress.identity import Identifier
 from perdure_workers.progress.receiver import ProgressReceiver
@@ -75,7 +77,8 @@ async def run_worker(settings: WorkerSettings) -> None:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     async with contextlib.AsyncExitStack() as stack:
-        cluster = await stack.enter_async_context(await Cluster.connect(COMPONENT))
+        requests = KubernetesRequests(registry)
+        cluster = await stack.enter_async_context(await Cluster.connect(COMPONENT, answered=requests.count))
         index = AttemptIndex()
         informers = _informers(cluster, index, settings)
         polling: list[Worker] = []
@@ -84,7 +87,8 @@ async def run_worker(settings: WorkerSettings) -> None:
         connection = Connection(place, identity=settings.pod_name)
         checks = _checks(informers, polling, temporal, connection if place.files.tls else None)
         await stack.enter_async_context(serve_health(settings.http_port, checks, registry))
-        _gauges(registry, index)
+        certificate = Certificate(settings.progress_tls_folder) if settings.progress_tls_folder else None
+        registry.register(GaugeCollector(Gauges(index, informers, certificate)))
         lasting = await stack.enter_async_context(_lasting_tasks())
         for informer in informers:
             lasting(informer.run())
@@ -92,7 +96,6 @@ async def run_worker(settings: WorkerSettings) -> None:
         board = ProgressBoard()
         writer = ProgressWriter(cluster, board, settings.progress_interval_seconds)
         stack.push_async_callback(writer.close)
-        certificate = Certificate(settings.progress_tls_folder) if settings.progress_tls_folder else None
         if certificate:
             await certificate.arrive()
             identifier = Identifier(cluster, index.pods.by_uid, time.monotonic)
@@ -180,7 +183,7 @@ def _workers(
         )
 
     source = _source(settings)
-    ended = Counter("perdure_attempts_ended", "Attempts that ended, by how.", ["reason"], registry=registry)
+    ended = attempts_ended(registry)
     resources = ResourceActivities(cluster, defaults, partial(record_event, cluster, source=source))
     stores = Stores()
     storage = StorageActivities(stores)
@@ -264,10 +267,3 @@ async def _lasting_tasks() -> AsyncIterator[Callable[[Coroutine[object, object, 
         finally:
             for task in started:
                 task.cancel()
-
-
-def _gauges(registry: CollectorRegistry, index: AttemptIndex) -> None:
-    jobs = Gauge("perdure_watched_jobs", "Jobs of attempts in this process's index.", registry=registry)
-    jobs.set_function(lambda: len(index.jobs))
-    pods = Gauge("perdure_watched_pods", "Training pods in this process's index.", registry=registry)
-    pods.set_function(lambda: len(index.pods))

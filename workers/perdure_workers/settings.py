@@ -87,6 +87,7 @@ class WorkerSettings:
             ),
             store_env=read.mapping("PERDURE_STORE_ENV"),
             store_secret=read.text("PERDURE_STORE_SECRET", "") or None,
+            grace_seconds=float(read.integer("PERDURE_GRACE_SECONDS", int(cls.grace_seconds), 0, 86_400)),
             version=_version(read.text("PERDURE_WORKER_BUILD", "")),
         )
 

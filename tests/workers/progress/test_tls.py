@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from perdure_operator.certificates import renewed
+from perdure_operator.certificates import SERVER_LIFE, renewed
 from perdure_workers.progress import tls
 from perdure_workers.progress.tls import Certificate
 
@@ -62,3 +62,31 @@ async def test_a_renewed_certificate_serves_new_connections_without_a_restart(tm
     certificate.load()
 
     await handshake(certificate, tmp_path)
+
+
+def test_it_tells_until_when_the_served_certificate_is_good(tmp_path: Path) -> None:
+    certificate = Certificate(tmp_path)
+    assert certificate.life is None
+    bring(tmp_path)
+    assert certificate.life is None
+
+    certificate.load()
+
+    assert certificate.life
+    assert certificate.life.begins < datetime.now(UTC)
+    assert timedelta() <= datetime.now(UTC) + SERVER_LIFE - certificate.life.ends < timedelta(minutes=1)
+
+
+def test_a_certificate_that_only_tls_can_read_is_served_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: bytes) -> None:
+        raise ValueError("an odd serial number")
+
+    bring(tmp_path)
+    monkeypatch.setattr(tls.x509, "load_pem_x509_certificate", refuse)
+    certificate = Certificate(tmp_path)
+
+    certificate.load()
+
+    assert certificate.life is None

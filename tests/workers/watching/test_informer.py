@@ -301,3 +301,29 @@ async def test_a_right_that_is_missing_is_waited_for(server: Server, kept: Run) 
 
     async with kept() as sink:
         await sink.until("a")
+
+
+async def test_it_tells_for_how_long_the_server_has_said_nothing(
+    server: Server, kept: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bookmarks count: a quiet collection is no dead watch."""
+    now = 1000.0
+    monkeypatch.setattr(informer_module.time, "monotonic", lambda: now)
+    heard = asyncio.Event()
+
+    async def bookmark_later(request: web.Request) -> web.StreamResponse:
+        await heard.wait()
+        bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "90"}}}
+        return await stream(bookmark, event("ADDED", "b", "91"), hold=server.over)(request)
+
+    server.answers = [listed("5", "a"), bookmark_later]
+
+    async with kept() as sink:
+        await sink.until("a")
+        now += 70
+        assert sink.informer.heard_seconds_ago() == 70
+
+        heard.set()
+        await sink.until("a", "b")
+
+        assert sink.informer.heard_seconds_ago() == 0

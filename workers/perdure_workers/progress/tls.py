@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import structlog
+from cryptography import x509
 
 LOOK_SECONDS: Final = 30.0
 ARRIVAL_LOOK_SECONDS: Final = 2.0
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Life:
+    """From when to when a certificate is good."""
+
+    begins: datetime
+    ends: datetime
 
 
 class Certificate:
@@ -24,6 +35,8 @@ class Certificate:
         self._key = folder / "tls.key"
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._loaded: tuple[float, ...] = ()
+        self.life: Life | None = None
+        """Of what is served; None: nothing is yet."""
 
     @property
     def present(self) -> bool:
@@ -40,6 +53,7 @@ class Certificate:
         if times != self._loaded:
             self.context.load_cert_chain(self._certificate, self._key)
             self._loaded = times
+            self.life = _life(self._certificate.read_bytes())
             log.info("certificate_loaded", path=str(self._certificate))
 
     async def arrive(self) -> None:
@@ -57,3 +71,12 @@ class Certificate:
                 self.load()
             except (OSError, ssl.SSLError) as error:
                 log.warning("certificate_not_loaded", error=str(error))
+
+
+def _life(pem: bytes) -> Life | None:
+    """Of the first certificate; None where only TLS itself can make something of it."""
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        return None
+    return Life(certificate.not_valid_before_utc, certificate.not_valid_after_utc)

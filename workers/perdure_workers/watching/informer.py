@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
@@ -54,11 +55,13 @@ class Informer:
         on_failure: Callable[[ClusterError], None] = lambda _: None,
     ) -> None:
         self._cluster = cluster
-        self._path = path
+        self.path = path
+        """Of the collection."""
         self._sink = sink
         self._label_selector = label_selector
         self._on_failure = on_failure
         self._synced = asyncio.Event()
+        self._heard_at = time.monotonic()
         self._version = ""
         """The resourceVersion that the sink is at; empty when it must list."""
         self._pause_seconds = 0.0
@@ -68,6 +71,13 @@ class Informer:
     def synced(self) -> bool:
         """Whether the sink has held the whole collection at least once."""
         return self._synced.is_set()
+
+    def heard_seconds_ago(self) -> float:
+        """How long ago the API server last listed the collection or said anything in the watch.
+
+        Before that: since there is an informer.
+        """
+        return time.monotonic() - self._heard_at
 
     async def run(self) -> None:
         """Never returns; end it by cancelling."""
@@ -82,14 +92,12 @@ class Informer:
             except ClusterUnavailable as error:
                 self._on_failure(error)
                 self._pause_seconds = min(MAX_PAUSE_SECONDS, self._pause_seconds * 2 or FIRST_PAUSE_SECONDS)
-                log.warning(
-                    "watch_interrupted", path=self._path, error=error.message, pause_seconds=self._pause_seconds
-                )
+                log.warning("watch_interrupted", path=self.path, error=error.message, pause_seconds=self._pause_seconds)
             except ClusterError as error:
                 # Refused: most often RBAC that is being put right. The list tells in clear what is missing.
                 self._on_failure(error)
                 self._pause_seconds = MAX_PAUSE_SECONDS
-                log.warning("watch_refused", path=self._path, error=error.message, status=error.status)
+                log.warning("watch_refused", path=self.path, error=error.message, status=error.status)
                 self._version = ""
             if self._pause_seconds:
                 await asyncio.sleep(self._pause_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
@@ -98,7 +106,7 @@ class Informer:
         documents: list[Document] = []
         query: dict[str, str | int] = {"labelSelector": self._label_selector, "limit": PAGE_SIZE}
         while True:
-            page = await self._cluster.get(self._path, **query)
+            page = await self._cluster.get(self.path, **query)
             documents += page.get("items") or []
             following = page["metadata"].get("continue")
             if not following:
@@ -106,11 +114,12 @@ class Informer:
             query["continue"] = following
         self._sink.replace(documents)
         self._synced.set()
+        self._heard_at = time.monotonic()
         self._version = page["metadata"]["resourceVersion"]
 
     async def _watch(self) -> None:
         events = self._cluster.watch(
-            self._path,
+            self.path,
             idle_seconds=IDLE_SECONDS,
             labelSelector=self._label_selector,
             resourceVersion=self._version,
@@ -121,6 +130,7 @@ class Informer:
             # A watch that lived and broke is one misfortune, however many there were before it: where each breaks after
             # a minute, the ends of attempts would be seen later and later.
             self._pause_seconds = 0.0
+            self._heard_at = time.monotonic()
             document: Document = event["object"]
             match event["type"]:
                 case "ADDED" | "MODIFIED":
