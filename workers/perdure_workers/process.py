@@ -23,6 +23,7 @@ from perdure_control.cluster import JOBS, PODS, Cluster
 from perdure_control.health import Checks, serve_health
 from perdure_control.statuses import EventSource, record_event
 from perdure_control.temporal import Reachability, connect
+from perdure_control.tls import Certificate
 from perdure_data.stores import Stores
 from perdure_workers.activities.monitoring import MonitorActivities
 from perdure_workers.activities.publishing import PublishingActivities
@@ -35,7 +36,6 @@ from perdure_workers.manifests import PodDefaults
 from perdure_workers.progress.board import ProgressBoard
 from perdure_workers.progress.identity import Identifier
 from perdure_workers.progress.receiver import ProgressReceiver
-from perdure_workers.progress.tls import Certificate
 from perdure_workers.progress.writer import ProgressWriter
 from perdure_workers.settings import WorkerSettings
 from perdure_workers.watching.index import AttemptIndex
