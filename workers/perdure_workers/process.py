@@ -38,6 +38,7 @@ from perdure_workers.progress.identity import Identifier
 from perdure_workers.progress.receiver import ProgressReceiver
 from perdure_workers.progress.writer import ProgressWriter
 from perdure_workers.settings import WorkerSettings
+from perdure_workers.slots import OwnPod, SlotsInUse, SlotsTold
 from perdure_workers.watching.index import AttemptIndex
 from perdure_workers.watching.informer import Informer, Sink
 from perdure_workers.workflows.purge import MovingPurgeWorkflow, PurgeWorkflow
@@ -102,7 +103,13 @@ async def run_worker(settings: WorkerSettings) -> None:
 
         client = await connect_temporal(settings)
         lasting(temporal.ask_for_ever(client))
-        for worker in _workers(client, cluster, index, board, writer, certificate, registry, settings):
+        slots = SlotsInUse()
+        workers = _workers(client, cluster, index, board, writer, certificate, registry, settings, slots)
+        slots.register(registry)
+        if settings.publish_slots:
+            own_pod = OwnPod(settings.namespace, settings.pod_name, settings.temporal_namespace)
+            lasting(SlotsTold(cluster, own_pod, slots).keep())
+        for worker in workers:
             polling.append(await stack.enter_async_context(worker))  # noqa: PERF401 - one after the other
         build = settings.version.build_id if settings.version else None
         log.info("worker_started", slots=settings.slots, watch_slots=settings.watch_slots, build=build)
@@ -137,7 +144,7 @@ def _source(settings: WorkerSettings) -> EventSource:
     return EventSource(COMPONENT, settings.pod_name)
 
 
-def _workers(
+def _workers(  # noqa: PLR0913, PLR0917 - what a process is made of comes together here
     client: Client,
     cluster: Cluster,
     index: AttemptIndex,
@@ -146,6 +153,7 @@ def _workers(
     certificate: Certificate | None,
     registry: CollectorRegistry,
     settings: WorkerSettings,
+    slots: SlotsInUse,
 ) -> list[Worker]:
     """The CPU pool's worker, and the one that watches: a queue of its own, since monitors last hours."""
 
@@ -179,7 +187,7 @@ def _workers(
             storage.collect_result,
             PurgingActivities(stores).delete_checkpoints,
         ],
-        interceptors=[LogContext()],
+        interceptors=[LogContext(), slots.counting(names.TASK_QUEUE_CPU)],
         workflow_runner=sandbox(),
         max_concurrent_activities=settings.slots,
         max_concurrent_workflow_tasks=max(2, settings.slots),
