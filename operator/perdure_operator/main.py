@@ -120,7 +120,11 @@ def _assemble(settings: Settings, cluster: Cluster, client: Client, patience: Pa
     services = Services(objects, temporal, tracker, queue, turns, metrics, settings.temporal_address, patience)
     reconciler = Reconciler(services)
     watch = WatchDrift(services, rhythm, settings.watched_namespaces)
-    secret = ReceiverSecret(cluster, settings.namespace, settings.receiver) if settings.receiver else None
+    secrets = {
+        f"{server} certificate": ReceiverSecret(cluster, settings.namespace, kept)
+        for server, kept in (("progress", settings.receiver), ("scaler", settings.scaler))
+        if kept
+    }
     worker_versions = WorkerVersions(client)
     versions = (
         VersionKeeper(cluster, worker_versions, settings.namespace, settings.worker_pattern)
@@ -149,7 +153,7 @@ def _assemble(settings: Settings, cluster: Cluster, client: Client, patience: Pa
             WorkflowDrift(services, rhythm).run,
             FailingWorkflows(services, rhythm).run,
             watch.run,
-            *([secret.keep] if secret else []),
+            *(secret.keep for secret in secrets.values()),
             versions.run if versions else NoVersions(worker_versions).run,
         ],
         checks=Checks(
@@ -161,12 +165,16 @@ def _assemble(settings: Settings, cluster: Cluster, client: Client, patience: Pa
             },
             told={
                 "temporal": lambda: temporal.problem,
-                **({"progress certificate": lambda: secret.problem} if secret else {}),
+                **{name: partial(_problem_of, secret) for name, secret in secrets.items()},
                 **({"worker version": lambda: versions.problem} if versions else {}),
             },
         ),
         registry=registry,
     )
+
+
+def _problem_of(secret: ReceiverSecret) -> str | None:
+    return secret.problem
 
 
 async def _watch(settings: Settings, registry: kopf.OperatorRegistry) -> None:
