@@ -89,7 +89,7 @@ class MetricsApi:
         known = ", ".join(",".join(f"{key}={value}" for key, value in each.labels.items()) for each in self._queues)
         return (
             f"found no task queue of which {selector} is true, expected one of {known}; ask for one of these, or name "
-            f"yours in the chart's scaler.queues"
+            f"yours in the chart's scaler.extraQueues"
         )
 
     def _item(self, scaled: ScaledQueue, demand: Known) -> Document:
