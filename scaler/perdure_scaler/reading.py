@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -88,7 +89,7 @@ class DemandReader:
         async with asyncio.TaskGroup() as group:
             group.create_task(_over_and_over(self.read_slots))
             for scaled in self.queues:
-                group.create_task(_over_and_over(lambda scaled=scaled: self.read_backlog(scaled)))
+                group.create_task(_over_and_over(partial(self.read_backlog, scaled)))
 
     async def read_backlog(self, scaled: ScaledQueue) -> None:
         """Asks Temporal for the backlog of one task queue: all its versions, partitions and priorities."""

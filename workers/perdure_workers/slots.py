@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -52,13 +53,16 @@ class SlotsInUse:
         self._used[task_queue] += count
         self._changed.set()
 
+    def _count(self, task_queue: str) -> float:
+        return self._used[task_queue]
+
     def register(self, registry: CollectorRegistry) -> None:
         """Tells Prometheus of each task queue that is counted."""
         gauge = Gauge(
             "perdure_worker_slots_used", "Activities that run in this worker now.", ["queue"], registry=registry
         )
         for task_queue in self._used:
-            gauge.labels(queue=task_queue).set_function(lambda task_queue=task_queue: self._used[task_queue])
+            gauge.labels(queue=task_queue).set_function(partial(self._count, task_queue))
 
 
 class _Counting(Interceptor):
