@@ -53,7 +53,7 @@ NOT_RUN = {
     "temporal workflow list": "tests/cluster/test_versions.py counts what it lists",
     "temporal workflow update-options": "tests/operator/test_worker_versions.py has the same done",
     "kubectl delete deployments --namespace": "tests/cluster/test_versions.py does it",
-    "helm upgrade perdure charts/perdure": "tests/chart/test_scaling.py renders it; nothing is installed to be upgraded",
+    "helm upgrade perdure charts/perdure": "tests/chart/test_scaling.py renders it; nothing is installed here",
     "kubectl get --raw": "tests/scaler/test_metrics_api.py asks as the API server does; here no scaler runs",
     "kubectl port-forward --namespace": "takes a fixed port of the machine and goes on in the background",
 }

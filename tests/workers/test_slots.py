@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from kubernetes.aio.client import Configuration
 from prometheus_client import CollectorRegistry
-from temporalio.testing import ActivityEnvironment
+from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
 from perdure_api.slots import SlotsUnreadable, read_slots, slots_text
 from perdure_control.cluster import Cluster, ClusterUnavailable
+from perdure_workers import process
 from perdure_workers import slots as slots_module
+from perdure_workers.progress.board import ProgressBoard
+from perdure_workers.progress.writer import ProgressWriter
 from perdure_workers.settings import SettingsError, WorkerSettings
 from perdure_workers.slots import OwnPod, SlotsInUse, SlotsTold
+from perdure_workers.watching.index import AttemptIndex
 
 POD = OwnPod("perdure", "worker-1", "training")
 
@@ -68,6 +74,30 @@ async def test_prometheus_sees_each_queue() -> None:
     slots.add("cpu", 3)
 
     assert registry.get_sample_value("perdure_worker_slots_used", {"queue": "cpu"}) == 3
+
+
+async def test_workflows_and_short_activities_count_and_monitors_do_not() -> None:
+    slots, board = SlotsInUse(), ProgressBoard()
+    server = str(Path(sys.executable).with_name("temporal-test-server"))
+    async with (
+        Pods().serving() as cluster,
+        await WorkflowEnvironment.start_time_skipping(test_server_existing_path=server) as environment,
+    ):
+        workers = process._workers(
+            environment.client,
+            cluster,
+            AttemptIndex(),
+            board,
+            ProgressWriter(cluster, board, 1),
+            None,
+            CollectorRegistry(),
+            WorkerSettings(),
+            slots,
+        )
+        assert {worker.task_queue for worker in workers} == {"perdure-cpu", "perdure-watch"}
+        del workers  # they would look for their server when it is gone
+
+    assert slots.used == {"perdure-cpu": 0}
 
 
 class Pods:
