@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +15,12 @@ from aiohttp import web
 from kubernetes.aio.client import Configuration
 from prometheus_client import CollectorRegistry, generate_latest
 from temporalio import workflow
+from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
 from temporalio.client import Client
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
 from perdure_api.slots import SlotsUnreadable
 from perdure_control.cluster import Cluster
@@ -225,6 +228,51 @@ async def test_a_real_backlog_is_seen_and_its_end_too() -> None:
         assert reads.demand(CPU) == Known(0, 2)
         clock.now += 1
         assert isinstance(reads.demand(CPU), Unknown)
+
+
+@pytest.mark.temporal
+async def test_what_waits_for_a_version_of_the_workers_is_seen_too() -> None:
+    """Tasks of a version wait in a queue of their own, behind the one that is asked for."""
+    program = str(Path(sys.executable).with_name("temporal"))
+    workflows = ScaledQueue(CPU, (TaskType.WORKFLOW,))
+    version = WorkerDeploymentVersion("perdure", "one")
+    pinned = WorkerDeploymentConfig(
+        version=version, use_worker_versioning=True, default_versioning_behavior=VersioningBehavior.PINNED
+    )
+    make_current = SetWorkerDeploymentCurrentVersionRequest(
+        namespace="default", deployment_name="perdure", build_id="one", identity="test"
+    )
+    async with (
+        Pods().serving() as cluster,
+        await WorkflowEnvironment.start_local(dev_server_existing_path=program) as environment,
+    ):
+        client, clock = environment.client, Clock()
+        async with Worker(
+            client,
+            task_queue=CPU.name,
+            workflows=[Nothing],
+            workflow_runner=UnsandboxedWorkflowRunner(),
+            deployment_config=pinned,
+        ):
+            async with asyncio.timeout(25):
+                while not await _is_done(client.workflow_service.set_worker_deployment_current_version(make_current)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.2)
+            await client.execute_workflow(Nothing.run, id="nothing", task_queue=CPU.name)
+        reads = reader(client, cluster, clock, workflows)
+
+        for number in range(5):
+            await client.start_workflow(Nothing.run, id=f"nothing-{number}", task_queue=CPU.name)
+
+        await _until(reads, clock, workflows, Known(5, 0))
+
+
+async def _is_done(call: Awaitable[object]) -> bool:
+    """Temporal knows a version only some time after its first worker came."""
+    try:
+        await call
+    except RPCError:
+        return False
+    return True
 
 
 async def _until(reads: DemandReader, clock: Clock, scaled: ScaledQueue, expected: Known) -> None:
