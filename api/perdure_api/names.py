@@ -57,6 +57,13 @@ ANNOTATION_REPLICAS: Final = f"{GROUP}/replicas"
 ANNOTATION_MADE_FROM: Final = f"{GROUP}/made-from"
 """On the Deployment of one version: digest of what it was made from."""
 
+ANNOTATION_SLOTS_USED: Final = f"{GROUP}/slots-used"
+"""On a worker's pod: how many slots of which task queue are in use, as JSON."""
+ANNOTATION_TEMPORAL_NAMESPACE: Final = f"{GROUP}/temporal-namespace"
+"""On a worker's pod: the Temporal namespace that its task queues are in."""
+ANNOTATION_POD_DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
+"""Kubernetes' own: of the pods of one ReplicaSet those with the least go first."""
+
 LABEL_KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 """Kueue's own: the LocalQueue that decides when a Job may run. On a TrainingJob it goes to the Jobs of its attempts."""
 

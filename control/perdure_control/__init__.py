@@ -1,1 +1,1 @@
-"""What operator and workers share: the Kubernetes API as plain documents, status writes, Events, logs, health."""
+"""What operator, workers and scaler share: the Kubernetes API as plain documents, logs, health, Temporal, TLS."""

@@ -58,7 +58,7 @@ IMAGES: Final = {
         dockerfile="Dockerfile.cpu",
         inputs=(
             *("LICENSE", "README.md", "pyproject.toml", "locks/cpu.txt"),
-            *("api", "control", "data", "operator", "workers", "cli"),
+            *("api", "control", "data", "operator", "workers", "scaler", "cli"),
         ),
         value=("image", "cpu"),
     ),

@@ -1,4 +1,4 @@
-"""The progress receiver's certificates, as pure functions: an authority of our own, and what it signs.
+"""The certificates of the progress receiver and the scaler, as pure functions: authorities, and what they sign.
 
 Training pods send their progress over TLS and know this authority by its certificate, which each pod is given at its
 start. So the authority lives long and stays; the server's certificate is renewed below it, and pods that run for

@@ -135,7 +135,11 @@ def _assemble(
     services = Services(objects, temporal, tracker, queue, turns, metrics, settings.temporal_address, patience)
     reconciler = Reconciler(services)
     watch = WatchDrift(services, rhythm, settings.watched_namespaces)
-    secret = ReceiverSecret(cluster, settings.namespace, settings.receiver) if settings.receiver else None
+    secrets = {
+        f"{server} certificate": ReceiverSecret(cluster, settings.namespace, kept)
+        for server, kept in (("progress", settings.receiver), ("scaler", settings.scaler))
+        if kept
+    }
     worker_versions = WorkerVersions(connection.client)
 
     def use(client: Client) -> None:
@@ -170,7 +174,7 @@ def _assemble(
             WorkflowDrift(services, rhythm).run,
             FailingWorkflows(services, rhythm).run,
             watch.run,
-            *([secret.keep] if secret else []),
+            *(secret.keep for secret in secrets.values()),
             versions.run if versions else NoVersions(worker_versions).run,
         ],
         checks=Checks(
@@ -183,11 +187,15 @@ def _assemble(
             told={
                 "temporal": lambda: temporal.problem,
                 **({"temporal credentials": lambda: connection.problem} if settings.temporal_credentials.tls else {}),
-                **({"progress certificate": lambda: secret.problem} if secret else {}),
+                **{name: partial(_problem_of, secret) for name, secret in secrets.items()},
                 **({"worker version": lambda: versions.problem} if versions else {}),
             },
         ),
     )
+
+
+def _problem_of(secret: ReceiverSecret) -> str | None:
+    return secret.problem
 
 
 async def _watch(settings: Settings, registry: kopf.OperatorRegistry) -> None:

@@ -1,4 +1,4 @@
-"""Keeps the progress receiver's Secret filled with good certificates.
+"""Keeps the Secret of the progress receiver, or of the scaler, filled with good certificates.
 
 The Secret itself is made by whoever installs Perdure, and empty: so the operator needs to touch one Secret by its
 name, and may not create any.
@@ -33,7 +33,7 @@ class ReceiverSecret:
         self._cluster = cluster
         self._namespace = namespace
         self._settings = settings
-        self._problem: str | None = "the progress receiver's certificate was not looked at yet"
+        self._problem: str | None = "the certificate was not looked at yet"
 
     @property
     def problem(self) -> str | None:

@@ -20,7 +20,7 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class ReceiverSettings:
-    """Where the progress receiver's certificate is kept, and what it is for."""
+    """Where a server's certificate is kept, and what it is for: the progress receiver's, or the scaler's."""
 
     secret: str
     """Name of the Secret, in the operator's own namespace."""
@@ -43,6 +43,8 @@ class Settings:
     receiver: ReceiverSettings | None
     """None: the certificate is somebody else's business."""
     limits: Limits
+    scaler: ReceiverSettings | None = None
+    """The same for the scaler; None: there is none, or its certificate is somebody else's business."""
     worker_pattern: str = ""
     """Name of the Deployment, in the operator's own namespace, that versions of the workers are made from; empty: they
     have none."""
@@ -65,7 +67,8 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         http_port=_port(environment.get("PERDURE_HTTP_PORT") or "8080"),
         namespace=_required(environment, "PERDURE_NAMESPACE", "the namespace that the operator runs in"),
         watched_namespaces=_list(environment.get("PERDURE_WATCH_NAMESPACES", "")),
-        receiver=_receiver(environment),
+        receiver=_receiver(environment, "PERDURE_PROGRESS", "the progress receiver"),
+        scaler=_receiver(environment, "PERDURE_SCALER", "the scaler"),
         limits=_limits(environment),
         worker_pattern=environment.get("PERDURE_WORKER_PATTERN", ""),
         temporal_credentials=_credentials(environment),
@@ -97,11 +100,11 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple(sorted({part.strip() for part in text.split(",") if part.strip()}))
 
 
-def _receiver(environment: Mapping[str, str]) -> ReceiverSettings | None:
-    secret = environment.get("PERDURE_PROGRESS_SECRET", "")
+def _receiver(environment: Mapping[str, str], prefix: str, server: str) -> ReceiverSettings | None:
+    secret = environment.get(f"{prefix}_SECRET", "")
     if not secret:
         return None
-    service = _required(environment, "PERDURE_PROGRESS_SERVICE", "the Service in front of the progress receiver")
+    service = _required(environment, f"{prefix}_SERVICE", f"the Service in front of {server}")
     return ReceiverSettings(secret=secret, service=service)
 
 

@@ -16,7 +16,8 @@ runpy.run_module("{package}", run_name="__main__")
 
 
 @pytest.mark.parametrize(
-    ("package", "exit_code"), [("perdure_operator", 0), ("perdure_workers", 0), ("perdure_trainer", 143)]
+    ("package", "exit_code"),
+    [("perdure_operator", 0), ("perdure_workers", 0), ("perdure_scaler", 0), ("perdure_trainer", 143)],
 )
 def test_a_program_that_is_still_being_loaded_ends_when_it_is_told_to(package: str, exit_code: int) -> None:
     result = subprocess.run(

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from perdure_control.cluster import JOBS
 from perdure_control.health import CheckCollector, Checks
 from perdure_control.requests import KubernetesRequests
+from perdure_control.tls import Life
 from perdure_operator.admission import Limits
 from perdure_operator.metrics import GaugeCollector as OperatorGaugeCollector
 from perdure_operator.metrics import Gauges as OperatorGauges
@@ -19,7 +20,6 @@ from perdure_operator.tracker import Tracker
 from perdure_workers.metrics import GaugeCollector, Gauges, attempts_ended
 from perdure_workers.progress.board import ProgressBoard
 from perdure_workers.progress.receiver import ProgressReceiver
-from perdure_workers.progress.tls import Life
 from perdure_workers.watching.index import AttemptIndex
 
 _SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}

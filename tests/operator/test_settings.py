@@ -17,6 +17,7 @@ def test_two_variables_are_enough() -> None:
         namespace="perdure",
         watched_namespaces=(),
         receiver=None,
+        scaler=None,
         limits=Limits(),
     )
 
@@ -29,6 +30,13 @@ def test_a_secret_brings_the_receiver() -> None:
     receiver = {"PERDURE_PROGRESS_SECRET": "tls", "PERDURE_PROGRESS_SERVICE": "progress"}
 
     assert settings_from({**NEEDED, **receiver}).receiver == ReceiverSettings(secret="tls", service="progress")
+
+
+def test_another_secret_brings_the_scalers_certificate() -> None:
+    settings = settings_from({**NEEDED, "PERDURE_SCALER_SECRET": "tls", "PERDURE_SCALER_SERVICE": "scaler"})
+
+    assert settings.scaler == ReceiverSettings(secret="tls", service="scaler")
+    assert settings.receiver is None
 
 
 def test_a_pattern_brings_versions_of_the_workers() -> None:

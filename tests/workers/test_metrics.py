@@ -9,8 +9,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from perdure_control.cluster import JOBS, PODS
+from perdure_control.tls import Life
 from perdure_workers.metrics import GaugeCollector, Gauges, attempts_ended
-from perdure_workers.progress.tls import Life
 from perdure_workers.watching.index import AttemptIndex
 
 

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from perdure_api.conditions import Reason
 from perdure_control.requests import resource_of
-from perdure_workers.progress.tls import Certificate
+from perdure_control.tls import Certificate
 from perdure_workers.watching.index import AttemptIndex
 from perdure_workers.watching.informer import Informer
 

@@ -25,6 +25,7 @@ from perdure_control.health import Check, Checks, serve_health
 from perdure_control.requests import KubernetesRequests
 from perdure_control.statuses import EventSource, record_event
 from perdure_control.temporal import Connection, Place, Reachability
+from perdure_control.tls import Certificate
 from perdure_data.stores import Stores
 from perdure_workers.activities.monitoring import MonitorActivities
 from perdure_workers.activities.publishing import PublishingActivities
@@ -38,9 +39,9 @@ from perdure_workers.metrics import GaugeCollector, Gauges, attempts_ended
 from perdure_workers.progress.board import ProgressBoard
 from perdure_workers.progress.identity import Identifier
 from perdure_workers.progress.receiver import ProgressReceiver
-from perdure_workers.progress.tls import Certificate
 from perdure_workers.progress.writer import ProgressWriter
 from perdure_workers.settings import WorkerSettings
+from perdure_workers.slots import OwnPod, SlotsInUse, SlotsTold
 from perdure_workers.watching.index import AttemptIndex
 from perdure_workers.watching.informer import Informer, Sink
 from perdure_workers.workflows.purge import MovingPurgeWorkflow, PurgeWorkflow
@@ -108,7 +109,13 @@ async def run_worker(settings: WorkerSettings) -> None:
 
         client = await connect_temporal(connection, place.address)
         lasting(temporal.ask_for_ever(connection))
-        for worker in _workers(client, cluster, index, board, writer, certificate, registry, settings):
+        slots = SlotsInUse()
+        workers = _workers(client, cluster, index, board, writer, certificate, registry, settings, slots)
+        slots.register(registry)
+        if settings.publish_slots:
+            own_pod = OwnPod(settings.namespace, settings.pod_name, settings.temporal_namespace)
+            lasting(SlotsTold(cluster, own_pod, slots).keep())
+        for worker in workers:
             polling.append(await stack.enter_async_context(worker))  # noqa: PERF401 - one after the other
         lasting(connection.keep_fresh(partial(_use, polling)))
         build = settings.version.build_id if settings.version else None
@@ -159,7 +166,7 @@ def _source(settings: WorkerSettings) -> EventSource:
     return EventSource(COMPONENT, settings.pod_name)
 
 
-def _workers(
+def _workers(  # noqa: PLR0913, PLR0917 - what a process is made of comes together here
     client: Client,
     cluster: Cluster,
     index: AttemptIndex,
@@ -168,6 +175,7 @@ def _workers(
     certificate: Certificate | None,
     registry: CollectorRegistry,
     settings: WorkerSettings,
+    slots: SlotsInUse,
 ) -> list[Worker]:
     """The CPU pool's worker, and the one that watches: a queue of its own, since monitors last hours."""
 
@@ -201,7 +209,7 @@ def _workers(
             storage.collect_result,
             PurgingActivities(stores).delete_checkpoints,
         ],
-        interceptors=[LogContext()],
+        interceptors=[LogContext(), slots.counting(names.TASK_QUEUE_CPU)],
         workflow_runner=sandbox(),
         max_concurrent_activities=settings.slots,
         max_concurrent_workflow_tasks=max(2, settings.slots),

@@ -39,6 +39,10 @@ class WorkerSettings:
     watch_namespaces: tuple[str, ...] = ()
     """Namespaces whose TrainingJobs are served; empty: all."""
     pod_name: str = field(default_factory=socket.gethostname)
+    namespace: str = ""
+    """The pod's own."""
+    publish_slots: bool = False
+    """Whether the pod's annotations say how many slots are in use."""
     slots: int = 20
     """Workflow tasks, and light activities, at a time."""
     watch_slots: int = 2000
@@ -74,6 +78,8 @@ class WorkerSettings:
             http_port=read.integer("PERDURE_HTTP_PORT", cls.http_port, 0, 65535),
             watch_namespaces=read.names("PERDURE_WATCH_NAMESPACES"),
             pod_name=read.text("PERDURE_POD_NAME", socket.gethostname()),
+            namespace=read.text("PERDURE_NAMESPACE", ""),
+            publish_slots=read.switch("PERDURE_PUBLISH_SLOTS"),
             slots=read.integer("PERDURE_WORKER_SLOTS", cls.slots, 1, MAX_SLOTS),
             watch_slots=read.integer("PERDURE_WATCH_SLOTS", cls.watch_slots, 1, MAX_SLOTS),
             trainer_image=read.text("PERDURE_TRAINER_IMAGE", ""),
@@ -119,6 +125,12 @@ class _Reader:
         found = (self._environment.get(name) or default).lower()
         if found not in allowed:
             raise SettingsError(f'{name} is "{found}"; expected one of {", ".join(allowed)}')
+        return found
+
+    def switch(self, name: str) -> bool:
+        found = self.choice(name, "false", ("true", "false")) == "true"
+        if found and not self._environment.get("PERDURE_NAMESPACE"):
+            raise SettingsError(f"{name} is true and PERDURE_NAMESPACE is not set; expected the pod's own namespace")
         return found
 
     def names(self, name: str) -> tuple[str, ...]:

@@ -14,11 +14,19 @@
 {{- define "perdure.operator" -}}{{ include "perdure.fullname" . }}-operator{{- end }}
 {{- define "perdure.worker" -}}{{ include "perdure.fullname" . }}-worker{{- end }}
 {{- define "perdure.progress" -}}{{ include "perdure.fullname" . }}-progress{{- end }}
+{{- define "perdure.scaler" -}}{{ include "perdure.fullname" . }}-scaler{{- end }}
 {{- define "perdure.temporal" -}}{{ include "perdure.fullname" . }}-temporal{{- end }}
 {{- define "perdure.objectStore" -}}{{ include "perdure.fullname" . }}-seaweedfs{{- end }}
 
 {{- define "perdure.progressSecret" -}}
 {{- .Values.progress.tls.existingSecret | default (printf "%s-tls" (include "perdure.progress" .)) -}}
+{{- end }}
+
+{{/* Of the scaler's certificate. Nothing where it serves no API of its own. */}}
+{{- define "perdure.scalerSecret" -}}
+{{- if and .Values.scaler.enabled (eq .Values.worker.autoscaling.provider "external-metrics") -}}
+{{- .Values.scaler.tls.existingSecret | default (printf "%s-tls" (include "perdure.scaler" .)) -}}
+{{- end -}}
 {{- end }}
 
 {{/* Labels that never change: a Deployment's selector is immutable. Takes {root, component}. */}}

@@ -30,6 +30,19 @@ rendered from values that contradict each other.
 {{- if and .Values.objectStore.quickStart.enabled (not .Values.objectStore.quickStart.secretKey) }}
 {{- fail "\n\nobjectStore.quickStart.secretKey is empty. Choose a secret key for the quick-start object store, at least 8 characters long." }}
 {{- end }}
+{{- $scaling := .Values.worker.autoscaling }}
+{{- if and $scaling.enabled .Values.worker.versioning.enabled }}
+{{- fail "\n\nFound worker.autoscaling.enabled and worker.versioning.enabled, expected one of them: each version of the workers has a Deployment of its own, and one autoscaler cannot size them all. Switch one of the two off." }}
+{{- end }}
+{{- if and $scaling.enabled (not .Values.scaler.enabled) }}
+{{- fail "\n\nFound worker.autoscaling.enabled without scaler.enabled, expected both: the scaler tells how much work there is. Set scaler.enabled=true." }}
+{{- end }}
+{{- if and $scaling.enabled (gt (int64 $scaling.minReplicas) (int64 $scaling.maxReplicas)) }}
+{{- fail (printf "\n\nFound worker.autoscaling.minReplicas (%d) above worker.autoscaling.maxReplicas (%d), expected the least first. Raise the maximum, or lower the minimum." (int64 $scaling.minReplicas) (int64 $scaling.maxReplicas)) }}
+{{- end }}
+{{- if and $scaling.enabled (eq $scaling.provider "keda") (not $scaling.prometheusAddress) }}
+{{- fail "\n\nworker.autoscaling.provider is keda and worker.autoscaling.prometheusAddress is empty, expected the URL of a Prometheus that scrapes the scaler, such as http://prometheus.monitoring.svc:9090. Set it." }}
+{{- end }}
 {{- if and .Values.objectStore.quickStart.enabled (not .Values.objectStore.secretName) }}
 {{- fail "\n\nFound objectStore.quickStart.enabled and no objectStore.secretName, expected a name for the Secret that its credentials are written to, such as perdure-object-store." }}
 {{- end }}

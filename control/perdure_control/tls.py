@@ -1,4 +1,4 @@
-"""The receiver's certificate: files that the operator's Secret brings, read again when they change."""
+"""A server's certificate: files that the operator's Secret brings, read again when they change."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Certificate:
         return all(file.is_file() for file in (self._authority, self._certificate, self._key))
 
     def authority(self) -> str | None:
-        """PEM of the authority, for pods to check us by."""
+        """PEM of the authority, for clients to check us by."""
         return self._authority.read_text() if self._authority.is_file() else None
 
     def load(self) -> None:

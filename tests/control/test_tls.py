@@ -1,4 +1,4 @@
-"""The receiver's certificate, as the operator makes it and a Secret volume brings it."""
+"""A server's certificate, as the operator makes it and a Secret volume brings it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from perdure_control import tls
+from perdure_control.tls import Certificate
 from perdure_operator.certificates import SERVER_LIFE, renewed
-from perdure_workers.progress import tls
-from perdure_workers.progress.tls import Certificate
 
 SERVICE = ("progress.perdure.svc",)
 

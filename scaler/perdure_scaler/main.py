@@ -1,0 +1,43 @@
+"""One scaler process, told by its environment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+import structlog
+import uvloop
+from prometheus_client import disable_created_metrics
+
+from perdure_api.exit_codes import ExitCode
+from perdure_control.credentials import CredentialsError
+from perdure_control.logs import configure_logs
+from perdure_scaler.process import run_scaler
+from perdure_scaler.settings import Settings, SettingsError, settings_from
+
+
+def main() -> int:
+    """The exit status: 0 after SIGTERM or SIGINT, 64 when the environment is wrong."""
+    try:
+        settings = settings_from(os.environ)
+        settings.temporal_credentials.read(settings.temporal_address)
+    except (SettingsError, CredentialsError) as error:
+        sys.stderr.write(f"perdure-scaler: {error}\n")
+        return ExitCode.USAGE
+    configure_logs(settings.log_level)
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    uvloop.run(_until_stopped(settings))
+    return ExitCode.OK
+
+
+async def _until_stopped(settings: Settings) -> None:
+    scaler = asyncio.create_task(run_scaler(settings))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, scaler.cancel)
+    try:
+        await scaler
+    except asyncio.CancelledError:
+        structlog.get_logger(__name__).info("scaler_stopped")
