@@ -11,7 +11,7 @@ import pytest
 
 from perdure_api.conditions import Phase, Reason
 from tests.chart import metrics
-from tests.chart.rendered import CHART, LEAST, Chart, Document, Values, merged
+from tests.chart.rendered import CHART, LEAST, Chart, Document, Values, helm, merged
 from tests.docs.markdown import table_rows
 
 ALL_OF_IT: Values = {
@@ -46,17 +46,23 @@ def test_each_can_be_had_alone_and_gets_the_labels_by_which_it_is_picked(chart: 
     assert added["metadata"]["namespace"] == "perdure-system"
 
 
+def test_helm_lint_finds_nothing_with_all_of_it() -> None:
+    result = helm("lint", "--strict", CHART, "--values=-", document=merged(LEAST, ALL_OF_IT))
+
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 def _scraped(monitor: Document, template: Document) -> bool:
-    """Whether a PodMonitor picks the pods of a template, and finds its port there."""
+    """Whether a PodMonitor picks the pods of a template and finds its port there, be it of metrics or not."""
     labels, selector = template["metadata"]["labels"], monitor["spec"]["selector"]
     (expression,) = selector["matchExpressions"]
     assert expression["operator"] == "In"
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
-    ports = {port["name"]: port["containerPort"] for each in template["spec"]["containers"] for port in each["ports"]}
+    ports = [port["name"] for each in template["spec"]["containers"] for port in each["ports"]]
     return (
         selector["matchLabels"].items() <= labels.items()
         and labels[expression["key"]] in expression["values"]
-        and ports.get(endpoint["port"]) == 8080
+        and endpoint["port"] in ports
     )
 
 

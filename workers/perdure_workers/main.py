@@ -9,6 +9,7 @@ import sys
 
 import structlog
 import uvloop
+from prometheus_client import disable_created_metrics
 
 from perdure_api.exit_codes import ExitCode
 from perdure_control.credentials import CredentialsError
@@ -29,6 +30,7 @@ def main() -> int:
         sys.stderr.write(f"perdure-worker: {error}\n")
         return ExitCode.USAGE
     configure_logs(settings.log_level)
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     uvloop.run(_until_stopped(settings))
     return ExitCode.OK
 
