@@ -133,7 +133,8 @@ async def _connect(where: Temporal) -> Client:
     try:
         profile = ClientConfigProfile.load()
     except RuntimeError as error:
-        raise NoTemporal(f"Temporal's settings cannot be read: {error}; look at TEMPORAL_* and its profiles") from error
+        problem = " ".join(str(error).split())
+        raise NoTemporal(f"Temporal's settings cannot be read: {problem}; look at TEMPORAL_* and profiles") from error
     profile = replace(profile, address=where.address or profile.address, namespace=where.namespace or profile.namespace)
     address = profile.address or DEFAULT_ADDRESS
     try:

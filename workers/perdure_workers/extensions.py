@@ -36,6 +36,8 @@ class Extensions:
 def usable(registry: Registry, runner: WorkflowRunner) -> Extensions:
     """What a registry brings for the CPU pool's queue. Entries of other queues are for workers of their owners.
 
+    To be called where an event loop runs: the sandbox asks for it.
+
     Args:
         registry: What is installed.
         runner: That workflows will run in: a class that it does not take would keep the whole worker from starting.
