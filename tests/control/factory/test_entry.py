@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -68,22 +69,17 @@ class TestIds:
     @pytest.mark.parametrize("seed", ["1", "2"])
     def test_a_set_has_the_same_id_in_every_process(self, seed: str) -> None:
         """Python orders sets of texts anew in each."""
-        program = "from tests.control.factory.workflows import *; print(GREET.derived_id(Greeting(who='Ada', tags=set('abcd'))))"
+        program = (
+            "from tests.control.factory.workflows import GREET, Greeting; "
+            "print(GREET.derived_id(Greeting(who='Ada', tags=set('abcd'))))"
+        )
+        environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": seed}
 
         said = subprocess.run(
-            [sys.executable, "-c", program],
-            env={**_environment(), "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
         )
 
         assert said.stdout.strip() == GREET.derived_id(Greeting(who="Ada", tags=set("dcba"))), said.stderr
 
     def test_an_entry_can_derive_its_ids_itself(self) -> None:
         assert ONCE.derived_id(Greeting(who="Ada", times=3)) == "greet_once-Ada"
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "PYTHONPATH": ":".join(sys.path)}
