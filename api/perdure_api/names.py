@@ -32,6 +32,9 @@ ANNOTATION_CHECKPOINT: Final = f"{GROUP}/checkpoint"
 ANNOTATION_COMMAND: Final = f"{GROUP}/command"
 """On the Job of an attempt: the AttemptCommand that its pods are told in answer to each progress report."""
 
+ANNOTATION_MADE_BY: Final = f"{GROUP}/made-by"
+"""On a TrainingJob that a workflow made: the id of that workflow. It takes up no other object of the same name."""
+
 ANNOTATION_JOB_NAME: Final = f"{GROUP}/trainingjob-name"
 """Full name of the TrainingJob (a label value holds 63 characters only)."""
 
@@ -72,6 +75,7 @@ FIELD_MANAGER_WORKFLOW: Final = "perdure-workflow"
 FIELD_MANAGER_ACKNOWLEDGEMENT: Final = "perdure-acknowledgement"
 FIELD_MANAGER_MONITOR: Final = "perdure-monitor"
 FIELD_MANAGER_PROGRESS: Final = "perdure-progress"
+FIELD_MANAGER_FINE_TUNE: Final = "perdure-fine-tune"
 
 FINAL_STATUS_MESSAGE: Final = "a finished TrainingJob stays as it is"
 """How the API server's refusal to change a terminal status is recognised."""
@@ -87,6 +91,8 @@ WORKER_DEPLOYMENT: Final = "perdure"
 WORKFLOW_TYPE: Final = "TrainingWorkflow"
 PURGE_WORKFLOW_TYPE: Final = "PurgeWorkflow"
 """Deletes the checkpoints of a TrainingJob that is being deleted."""
+FINE_TUNE_WORKFLOW_TYPE: Final = "FineTuneWorkflow"
+"""Makes a TrainingJob and follows it to its end."""
 
 CHECKPOINTS_FOLDER: Final = "checkpoints"
 """Below the folder of an attempt: its checkpoints, a folder each."""
@@ -107,9 +113,13 @@ _DIGEST_CHARACTERS = 8
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
+WORKFLOW_ID_PREFIX: Final = "trainingjob/"
+"""Of the ids that belong to TrainingJobs: nobody else's workflow may take one."""
+
+
 def workflow_id(namespace: str, name: str, uid: str) -> str:
     """The id of the one workflow that a TrainingJob ever has."""
-    return f"trainingjob/{namespace}/{name}/{uid}"
+    return f"{WORKFLOW_ID_PREFIX}{namespace}/{name}/{uid}"
 
 
 def purge_workflow_id(namespace: str, name: str, uid: str) -> str:

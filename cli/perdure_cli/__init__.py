@@ -8,6 +8,7 @@
     bar        `watch`
     story      `describe`
     attempts   `logs`
+    runs       `run` and `workflows`
 
-Everything that is shown is made by pure functions; only main and cluster touch the outside.
+Everything that is shown is made by pure functions; only main, cluster and runs touch the outside.
 """

@@ -4,7 +4,9 @@ CliError
 ├── NoCluster       no kubeconfig, no such context, no answer, credentials refused
 ├── NotInstalled    the cluster knows no TrainingJobs
 ├── NotThere        no object of this name
-└── NotAllowed      RBAC
+├── NotAllowed      RBAC
+├── NotUnderstood   what was asked for makes no sense: an input, a name
+└── NoTemporal      no answer from Temporal, or none to us
 """
 
 from __future__ import annotations
@@ -15,11 +17,15 @@ EXIT_SUCCEEDED: Final = 0
 EXIT_FAILED: Final = 1
 """The training job failed."""
 EXIT_UNKNOWN: Final = 3
-"""It could not be found out. 2 is click's, for a command that was not understood."""
+"""It could not be found out."""
+EXIT_USAGE: Final = 2
+"""The command was not understood; click's own."""
 
 
 class CliError(Exception):
     """Something that ends a command; its text is the sentence to show."""
+
+    exit_status = EXIT_UNKNOWN
 
 
 class NoCluster(CliError):
@@ -36,3 +42,13 @@ class NotThere(CliError):
 
 class NotAllowed(CliError):
     """The cluster does not let this user."""
+
+
+class NotUnderstood(CliError):
+    """What was asked for makes no sense."""
+
+    exit_status = EXIT_USAGE
+
+
+class NoTemporal(CliError):
+    """No Temporal can be asked."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +12,7 @@ from datetime import UTC, datetime
 from functools import update_wrapper
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, NoReturn
 
 import click
 from rich.console import Console
@@ -19,7 +22,7 @@ from perdure_api.pod import CONTAINER_NAME
 from perdure_cli import attempts, bar, steering, story, table
 from perdure_cli.attempts import Pod
 from perdure_cli.cluster import Cluster, Where
-from perdure_cli.errors import EXIT_FAILED, EXIT_SUCCEEDED, EXIT_UNKNOWN, CliError, NoCluster, NotThere
+from perdure_cli.errors import EXIT_FAILED, EXIT_SUCCEEDED, CliError, NoCluster, NotThere
 from perdure_cli.job import Job
 
 _POLL_SECONDS: Final = 1.0
@@ -38,7 +41,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except CliError as error:
             click.echo(f"Error: {error}", err=True)
-            ctx.exit(EXIT_UNKNOWN)
+            ctx.exit(error.exit_status)
 
 
 def where_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,9 +67,9 @@ def where_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @where_options
 def perdure(where: Where) -> None:
-    """Watch training jobs, read their logs, steer them, and learn what became of them.
+    """Watch training jobs, read their logs, steer them, and learn what became of them. Run workflows.
 
-    Exit status: 0 fine, 1 the job failed, 2 the command was not understood, 3 it could not be found out.
+    Exit status: 0 fine, 1 the job or workflow failed, 2 the command was not understood, 3 it could not be found out.
     """
 
 
@@ -184,6 +187,58 @@ def cancel(where: Where, name: str, *, yes: bool) -> None:
     if not yes:
         steering.sure(name)
     click.echo(steering.cancel(Cluster.connect(where), name))
+
+
+@perdure.command(short_help="Start a workflow by its name.")
+@click.argument("name")
+@click.option(
+    "-f",
+    "--file",
+    required=True,
+    type=click.File("rb"),
+    help="The input, YAML or JSON; - reads standard input.",
+)
+@click.option("--wait", is_flag=True, help="Wait for its end, and print its result as JSON.")
+@click.option("--id", "id_", help="Id of the workflow; left out: the one that follows from the input.")
+@click.option("--address", help="Temporal's host:port; left out: TEMPORAL_ADDRESS, or localhost:7233.")
+@click.option("--temporal-namespace", help="Temporal's namespace; left out: TEMPORAL_NAMESPACE, or default.")
+def run(
+    name: str, file: BinaryIO, *, wait: bool, id_: str | None, address: str | None, temporal_namespace: str | None
+) -> None:
+    """Start a workflow by its name, or join the one that has the same input.
+
+    Temporal is found as its own command line finds it: TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY,
+    TEMPORAL_TLS_*, and profiles (TEMPORAL_PROFILE).
+
+    Exit status with --wait: 0 it completed, 1 it failed.
+    """
+    from perdure_cli import runs  # noqa: PLC0415 - Temporal's client takes long to import, and nothing else needs it
+
+    where = runs.Temporal(address, temporal_namespace)
+    try:
+        completed = runs.run(where, name, file.read(), id_, wait=wait)
+    except KeyboardInterrupt:
+        click.echo("The workflow goes on; the same command joins it again.", err=True)
+        sys.exit(_EXIT_INTERRUPTED)
+    sys.exit(EXIT_SUCCEEDED if completed else EXIT_FAILED)
+
+
+@perdure.command()
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def workflows(output: str) -> None:
+    """List the workflows that can be run: Perdure's own, and those of packages that are installed beside it."""
+    from perdure_cli import runs  # noqa: PLC0415 - as above
+
+    registry = runs.registry()
+    for problem in registry.problems:
+        click.echo(f"Passed over: {problem}", err=True)
+    if output == "json":
+        click.echo(json.dumps([runs.document(each, registry) for each in runs.in_order(registry)], indent=2))
+        return
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDE
+    console.print(runs.table(registry))
 
 
 @perdure.command(short_help="Print the versions of this command and of the cluster's API.")
@@ -307,7 +362,23 @@ def _print_log(cluster: Cluster, job: Job, pod: Pod, *, follow: bool, since: str
 def main() -> None:
     """Runs the command that the command line says."""
     as_plugin = Path(sys.argv[0]).name.startswith("kubectl-")
-    perdure.main(prog_name="kubectl perdure" if as_plugin else "perdure")
+    try:
+        perdure.main(prog_name="kubectl perdure" if as_plugin else "perdure")
+    except SystemExit as end:
+        if "perdure_cli.runs" in sys.modules:
+            _leave_at_once(end.code if isinstance(end.code, int) else EXIT_FAILED)
+        raise
+
+
+def _leave_at_once(status: int) -> NoReturn:
+    """Ends the process without taking Python down first.
+
+    Threads of Temporal's client may still call into it then, which aborts the process (status 134) after all is done.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # nobody reads any more
+            stream.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

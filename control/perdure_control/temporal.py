@@ -1,4 +1,4 @@
-"""One way to connect to Temporal, the same for operator and workers."""
+"""How to connect to Temporal: one way for operator and workers, one for people's commands."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from typing import Final
 import structlog
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.envconfig import ClientConfigProfile
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RetryConfig, RPCError
 
 from perdure_control.credentials import IN_THE_CLEAR, CredentialFiles, Credentials, CredentialsError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+DEFAULT_ADDRESS: Final = "localhost:7233"
+"""Temporal's own default."""
 
 _LOOK_SECONDS: Final = 30.0
 """Half of the minute for which a worker's polls are refused before it gives up (sdk-core, LONG_POLL_FATAL_GRACE)."""
@@ -64,6 +68,25 @@ async def connect(
         retry_config=retry_config,
         runtime=_runtime(),
     )
+
+
+async def connect_as_told(profile: ClientConfigProfile, *, identity: str, seconds: float) -> Client:
+    """A client for a person's command, by what Temporal's own command line reads: TEMPORAL_* and its profiles.
+
+    Args:
+        profile: Address, namespace, key and certificates.
+        identity: Who it is in histories.
+        seconds: For so long an answer is waited for.
+
+    Raises:
+        RuntimeError: Temporal cannot be reached, or does not let this user.
+        TimeoutError: it does not answer.
+    """
+    told = {"target_host": DEFAULT_ADDRESS, **profile.to_client_connect_config()}
+    async with asyncio.timeout(seconds):
+        return await Client.connect(
+            **told, data_converter=pydantic_data_converter, identity=identity, runtime=_runtime()
+        )
 
 
 @cache

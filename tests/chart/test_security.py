@@ -12,7 +12,7 @@ OPERATOR = {
     ("", "events"): {"create"},
 }
 WORKER = {
-    ("perdure.dev", "trainingjobs"): {"get"},
+    ("perdure.dev", "trainingjobs"): {"get", "create", "patch"},
     ("perdure.dev", "trainingjobs/status"): {"get", "patch"},
     ("batch", "jobs"): {"get", "list", "watch", "create", "delete", "patch"},
     ("", "pods"): {"get", "list", "watch", "delete"},

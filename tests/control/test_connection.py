@@ -23,7 +23,6 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
-from tests.authority import DAY, Authority, Signed
 
 from perdure_api.workflow import JobRef
 from perdure_control.credentials import CredentialFiles
@@ -31,6 +30,7 @@ from perdure_control.temporal import Connection, Place, Reachability
 from perdure_operator.workflows import Standing, TemporalUnavailable, Workflows
 from perdure_operator.workflows import connection as of_operator
 from perdure_workers.process import _use, connect_temporal
+from tests.authority import DAY, Authority, Signed
 
 SERVERS = Authority("servers")
 PATIENCE_SECONDS = 40

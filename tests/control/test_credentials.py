@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from tests.authority import DAY, Authority, encrypted_key
 
 from perdure_control.credentials import IN_THE_CLEAR, CredentialFiles, Credentials, CredentialsError
 from perdure_operator import main as operator
@@ -14,6 +13,7 @@ from perdure_operator.settings import SettingsError, settings_from
 from perdure_workers import main as worker
 from perdure_workers.settings import SettingsError as WorkerSettingsError
 from perdure_workers.settings import WorkerSettings
+from tests.authority import DAY, Authority, encrypted_key
 
 OURS = "temporal.example.com:7233"
 CLOUD = "training.a1b2c.tmprl.cloud:7233"

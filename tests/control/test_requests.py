@@ -7,11 +7,11 @@ import socket
 import pytest
 from kubernetes.aio.client import Configuration
 from prometheus_client import CollectorRegistry
-from tests.workers.small_cluster import JOB, SmallCluster, serving
 
 from perdure_control.cluster import EVENTS, JOBS, PODS, TOKEN_REVIEWS, Cluster, ClusterError
 from perdure_control.requests import KubernetesRequests, resource_of
 from perdure_control.statuses import TRAINING_JOBS
+from tests.workers.small_cluster import JOB, SmallCluster, serving
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,9 @@ class ActivityName(StrEnum):
     AWAIT_ROOM = "await_room"
     DELETE_CHECKPOINTS = "delete_checkpoints"
     FIND_ATTEMPTS = "find_attempts"
+    SUBMIT_TRAINING_JOB = "submit_training_job"
+    FOLLOW_TRAINING_JOB = "follow_training_job"
+    CANCEL_TRAINING_JOB = "cancel_training_job"
 
 
 class Input(StrEnum):
@@ -197,3 +200,27 @@ class DeleteCheckpoints(TolerantModel):
 
     job: JobRef
     output_uri: str
+
+
+class SubmitTrainingJob(TolerantModel):
+    """Make a TrainingJob object."""
+
+    namespace: str
+    name: str
+    spec: TrainingJobSpec
+    made_by: str
+    """Id of the workflow that makes it."""
+
+
+class FollowTrainingJob(TolerantModel):
+    """Wait for the end of a TrainingJob."""
+
+    job: JobRef
+
+
+class CancelTrainingJob(TolerantModel):
+    """Have a TrainingJob end that a workflow has made, or may have made."""
+
+    namespace: str
+    name: str
+    made_by: str

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -21,6 +22,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from perdure_api import names
 from perdure_control.cluster import JOBS, PODS, Cluster
 from perdure_control.credentials import CredentialsError
+from perdure_control.factory.registry import Registry
 from perdure_control.health import Check, Checks, serve_health
 from perdure_control.requests import KubernetesRequests
 from perdure_control.statuses import EventSource, record_event
@@ -33,6 +35,8 @@ from perdure_workers.activities.purging import PurgingActivities
 from perdure_workers.activities.resources import ResourceActivities
 from perdure_workers.activities.room import RoomActivities
 from perdure_workers.activities.storage import StorageActivities
+from perdure_workers.activities.training_jobs import TrainingJobActivities
+from perdure_workers.extensions import Extensions, tell, usable
 from perdure_workers.log_context import LogContext
 from perdure_workers.manifests import PodDefaults
 from perdure_workers.metrics import GaugeCollector, Gauges, attempts_ended
@@ -44,6 +48,7 @@ from perdure_workers.settings import WorkerSettings
 from perdure_workers.slots import OwnPod, SlotsInUse, SlotsTold
 from perdure_workers.watching.index import AttemptIndex
 from perdure_workers.watching.informer import Informer, Sink
+from perdure_workers.workflows.fine_tune import FineTuneWorkflow
 from perdure_workers.workflows.purge import MovingPurgeWorkflow, PurgeWorkflow
 from perdure_workers.workflows.training import TrainingWorkflow
 
@@ -51,8 +56,8 @@ COMPONENT: Final = "perdure-worker"
 _CONNECT_PAUSE_SECONDS: Final = 2.0
 PASSED_THROUGH: Final = ("perdure_api", "perdure_workers", "perdure_control", "pydantic", "pydantic_core", "structlog")
 """Imported once instead of for each workflow: re-importing is most of what the sandbox costs."""
-WORKFLOWS: Final = (TrainingWorkflow, PurgeWorkflow)
-VERSIONED_WORKFLOWS: Final = (TrainingWorkflow, MovingPurgeWorkflow)
+WORKFLOWS: Final = (TrainingWorkflow, PurgeWorkflow, FineTuneWorkflow)
+VERSIONED_WORKFLOWS: Final = (TrainingWorkflow, MovingPurgeWorkflow, FineTuneWorkflow)
 """The same, of workers that have a version: a workflow stays with the one that it began on, but for purges."""
 
 log = structlog.get_logger(__name__)
@@ -73,8 +78,15 @@ async def connect_temporal(connection: Connection, address: str) -> Client:
             await asyncio.sleep(_CONNECT_PAUSE_SECONDS)
 
 
-async def run_worker(settings: WorkerSettings) -> None:
-    """Runs until cancelled; running activities then get their time to end."""
+async def run_worker(settings: WorkerSettings, workflows: Registry) -> None:
+    """Runs until cancelled; running activities then get their time to end.
+
+    Args:
+        settings: Of this process.
+        workflows: Those of other packages are carried out beside Perdure's own.
+    """
+    extensions = usable(workflows, sandbox())
+    tell(extensions)
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     async with contextlib.AsyncExitStack() as stack:
@@ -110,7 +122,7 @@ async def run_worker(settings: WorkerSettings) -> None:
         client = await connect_temporal(connection, place.address)
         lasting(temporal.ask_for_ever(connection))
         slots = SlotsInUse()
-        workers = _workers(client, cluster, index, board, writer, certificate, registry, settings, slots)
+        workers = _workers(client, cluster, index, board, writer, certificate, registry, settings, slots, extensions)
         slots.register(registry)
         if settings.publish_slots:
             own_pod = OwnPod(settings.namespace, settings.pod_name, settings.temporal_namespace)
@@ -176,6 +188,7 @@ def _workers(  # noqa: PLR0913, PLR0917 - what a process is made of comes togeth
     registry: CollectorRegistry,
     settings: WorkerSettings,
     slots: SlotsInUse,
+    extensions: Extensions,
 ) -> list[Worker]:
     """The CPU pool's worker, and the one that watches: a queue of its own, since monitors last hours."""
 
@@ -195,10 +208,11 @@ def _workers(  # noqa: PLR0913, PLR0917 - what a process is made of comes togeth
     resources = ResourceActivities(cluster, defaults, partial(record_event, cluster, source=source))
     stores = Stores()
     storage = StorageActivities(stores)
+    training_jobs = TrainingJobActivities(cluster)
     cpu = Worker(
         client,
         task_queue=names.TASK_QUEUE_CPU,
-        workflows=VERSIONED_WORKFLOWS if settings.version else WORKFLOWS,
+        workflows=[*(VERSIONED_WORKFLOWS if settings.version else WORKFLOWS), *extensions.workflows],
         activities=[
             resources.create_training_job,
             resources.cleanup_resources,
@@ -208,7 +222,12 @@ def _workers(  # noqa: PLR0913, PLR0917 - what a process is made of comes togeth
             storage.check_inputs,
             storage.collect_result,
             PurgingActivities(stores).delete_checkpoints,
+            training_jobs.submit_training_job,
+            training_jobs.cancel_training_job,
+            *extensions.activities,
         ],
+        # Ours are all asynchronous; those of other packages need not be.
+        activity_executor=ThreadPoolExecutor(settings.slots, "activity"),
         interceptors=[LogContext(), slots.counting(names.TASK_QUEUE_CPU)],
         workflow_runner=sandbox(),
         max_concurrent_activities=settings.slots,
@@ -223,6 +242,7 @@ def _workers(  # noqa: PLR0913, PLR0917 - what a process is made of comes togeth
         activities=[
             MonitorActivities(cluster, index, board, writer, source, stores, ended).monitor_training,
             RoomActivities(cluster, index, defaults).await_room,
+            training_jobs.follow_training_job,
         ],
         interceptors=[LogContext()],
         max_concurrent_activities=settings.watch_slots,

@@ -29,7 +29,7 @@ from perdure_api import names
 from perdure_api.conditions import Reason
 from perdure_api.pod import ResultDocument
 from perdure_api.spec import TrainingJobSpec
-from perdure_api.status import TrainingJobStatus
+from perdure_api.status import ResultStatus, TrainingJobStatus
 from perdure_api.workflow import JobRef, TrainingInput
 from perdure_workers.activities.refusal import refusal
 from perdure_workers.attempts.outcome import Outcome
@@ -38,6 +38,7 @@ from perdure_workers.messages import (
     AttemptEnd,
     AttemptsFound,
     AwaitRoom,
+    CancelTrainingJob,
     CheckInputs,
     CleanUp,
     Collected,
@@ -46,11 +47,13 @@ from perdure_workers.messages import (
     CreateJob,
     DeleteCheckpoints,
     FindAttempts,
+    FollowTrainingJob,
     FoundAttempt,
     Input,
     InputsChecked,
     Monitor,
     PublishStatus,
+    SubmitTrainingJob,
 )
 from perdure_workers.process import WORKFLOWS, sandbox
 from perdure_workers.workflows.training import TrainingWorkflow
@@ -85,6 +88,10 @@ class World:
     )
     purges: list[ApplicationError | None] = field(default_factory=lambda: [None])
     cleanings: list[ApplicationError | None] = field(default_factory=lambda: [None])
+    submissions: list[Reason | None] = field(default_factory=lambda: [None])
+    """Of TrainingJobs that workflows make: refused, or not."""
+    outcomes: list[ResultStatus | Reason] = field(default_factory=lambda: [ResultStatus(adapter_uri="s3://b/adapter")])
+    """Of the same."""
     monitor_for_ever: bool = False
     """Until clean-up has ended the attempt."""
     lasting: set[int] = field(default_factory=set)
@@ -109,6 +116,9 @@ class World:
     monitored: list[int] = field(default_factory=list)
     fenced: list[bool] = field(default_factory=list)
     purged: list[DeleteCheckpoints] = field(default_factory=list)
+    submitted: list[SubmitTrainingJob] = field(default_factory=list)
+    followed: list[FollowTrainingJob] = field(default_factory=list)
+    cancelled: list[CancelTrainingJob] = field(default_factory=list)
     checked: int = 0
     _ended: set[int] = field(default_factory=set)
 
@@ -152,7 +162,7 @@ class World:
         async def publish(request: PublishStatus) -> None:
             self.published.append(request)
 
-        return [check, create, monitor, collect, publish, *self._interventions()]
+        return [check, create, monitor, collect, publish, *self._interventions(), *self._training_jobs()]
 
     def _interventions(self) -> list[Callable[..., Awaitable[object]]]:
         @activity.defn(name=ActivityName.CLEANUP_RESOURCES)
@@ -184,6 +194,31 @@ class World:
             return AttemptsFound(attempts=self.found)
 
         return [clean_up, command, await_room, purge, find]
+
+    def _training_jobs(self) -> list[Callable[..., Awaitable[object]]]:
+        @activity.defn(name=ActivityName.SUBMIT_TRAINING_JOB)
+        async def submit(request: SubmitTrainingJob) -> JobRef:
+            self.submitted.append(request)
+            if (problem := _next(self.submissions)) is not None:
+                raise refusal(problem, f"told as {problem}")
+            return JobRef(namespace=request.namespace, name=request.name, uid="u")
+
+        @activity.defn(name=ActivityName.FOLLOW_TRAINING_JOB)
+        async def follow(request: FollowTrainingJob) -> ResultStatus:
+            self.followed.append(request)
+            while self.monitor_for_ever:
+                activity.heartbeat()
+                await asyncio.sleep(0.05)
+            outcome = _next(self.outcomes)
+            if isinstance(outcome, Reason):
+                raise refusal(outcome, f"told as {outcome}")
+            return outcome
+
+        @activity.defn(name=ActivityName.CANCEL_TRAINING_JOB)
+        async def cancel(request: CancelTrainingJob) -> None:
+            self.cancelled.append(request)
+
+        return [submit, follow, cancel]
 
 
 def _next(answers: list[T]) -> T:

@@ -21,6 +21,7 @@ from temporalio.worker import Worker
 
 from perdure_api import names
 from perdure_api.conditions import Phase, Reason
+from perdure_api.fine_tune import FineTuneInput
 from perdure_api.spec import AlternativeSpec, DeadlinesSpec, ResourcesSpec, RetrySpec, TrainingJobSpec
 from perdure_api.status import AttemptCounters, AttemptStatus, TrainingJobStatus
 from perdure_api.workflow import (
@@ -53,6 +54,8 @@ class Scenario:
     is_cancelled: bool = False
     deleted: bool = False
     """Not the job's own workflow is recorded, but the one that deletes its checkpoints."""
+    fine_tuned: bool = False
+    """Not the job's own workflow is recorded, but one that makes the job."""
     recalled: TrainingJobStatus | None = None
     """What the object told before Temporal lost its history."""
 
@@ -96,12 +99,21 @@ def scenarios() -> dict[str, Scenario]:
                 attempt_counters=AttemptCounters(started=2, disrupted=1),
             ),
         ),
+        "fine-tuned": Scenario(BUILT_IN, World(), fine_tuned=True),
+        "fine-tune-cancelled": Scenario(
+            BUILT_IN, World(monitor_for_ever=True), _cancel_fine_tune, is_cancelled=True, fine_tuned=True
+        ),
         "purged": Scenario(BUILT_IN, World(purges=[STORE_AWAY, None]), deleted=True),
     }
 
 
 async def _cancel(handle: Handle, world: World) -> None:
     await world.created_one.wait()
+    await handle.cancel()
+
+
+async def _cancel_fine_tune(handle: Handle, world: World) -> None:
+    await _until(lambda: len(world.followed) == 1)
     await handle.cancel()
 
 
@@ -178,11 +190,13 @@ async def _history(client: Client, name: str, scenario: Scenario) -> str:
         return _without_stack_traces((await handle.fetch_history()).to_json())
 
 
-def _wish(job: JobRef, scenario: Scenario) -> tuple[str, TrainingInput | PurgeInput]:
+def _wish(job: JobRef, scenario: Scenario) -> tuple[str, TrainingInput | PurgeInput | FineTuneInput]:
     """Type and argument of the workflow that is recorded."""
     spec = scenario.spec
     if scenario.deleted and spec.output:
         return names.PURGE_WORKFLOW_TYPE, PurgeInput(job=job, output_uri=spec.output.uri)
+    if scenario.fine_tuned:
+        return names.FINE_TUNE_WORKFLOW_TYPE, FineTuneInput(namespace=job.namespace, name=job.name, spec=spec)
     return names.WORKFLOW_TYPE, TrainingInput(job=job, spec=spec, recalled=scenario.recalled)
 
 

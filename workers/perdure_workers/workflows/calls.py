@@ -15,11 +15,14 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 with workflow.unsafe.imports_passed_through():
     from perdure_api import names
     from perdure_api.conditions import Reason
+    from perdure_api.status import ResultStatus
+    from perdure_api.workflow import JobRef
     from perdure_workers.messages import (
         ActivityName,
         AttemptEnd,
         AttemptsFound,
         AwaitRoom,
+        CancelTrainingJob,
         CheckInputs,
         CleanUp,
         Collected,
@@ -28,10 +31,12 @@ with workflow.unsafe.imports_passed_through():
         CreateJob,
         DeleteCheckpoints,
         FindAttempts,
+        FollowTrainingJob,
         Input,
         InputsChecked,
         Monitor,
         PublishStatus,
+        SubmitTrainingJob,
     )
 
 FOR_EVER: Final = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
@@ -195,6 +200,56 @@ async def publish(request: PublishStatus) -> None:
     """Writes the status, and Events."""
     await workflow.execute_local_activity(
         ActivityName.PUBLISH_STATUS, request, start_to_close_timeout=SHORT, retry_policy=FOR_EVER
+    )
+
+
+async def submit_training_job(request: SubmitTrainingJob) -> JobRef:
+    """Makes a TrainingJob; one that the same workflow has made is as good.
+
+    Raises:
+        Refused: it cannot be made.
+    """
+    try:
+        job: JobRef = await workflow.execute_activity(
+            ActivityName.SUBMIT_TRAINING_JOB,
+            request,
+            result_type=JobRef,
+            start_to_close_timeout=SHORT,
+            retry_policy=FOR_EVER,
+            # One that is being made when the workflow is cancelled must be there before it is cancelled too.
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+    except FailureError as error:
+        raise _as_refused(error) from error
+    return job
+
+
+async def follow_training_job(request: FollowTrainingJob) -> ResultStatus:
+    """Waits for the end of a TrainingJob; what came out of it.
+
+    Raises:
+        Refused: it did not succeed.
+    """
+    try:
+        result: ResultStatus = await workflow.execute_activity(
+            ActivityName.FOLLOW_TRAINING_JOB,
+            request,
+            result_type=ResultStatus,
+            task_queue=names.TASK_QUEUE_WATCH,
+            start_to_close_timeout=AGES,
+            heartbeat_timeout=HEARTBEAT,
+            retry_policy=FOR_EVER,
+            cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
+        )
+    except FailureError as error:
+        raise _as_refused(error) from error
+    return result
+
+
+async def cancel_training_job(request: CancelTrainingJob) -> None:
+    """Has a TrainingJob end."""
+    await workflow.execute_activity(
+        ActivityName.CANCEL_TRAINING_JOB, request, start_to_close_timeout=SHORT, retry_policy=FOR_EVER
     )
 
 

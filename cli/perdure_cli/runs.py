@@ -1,0 +1,191 @@
+"""Workflows by their names: `run` and `workflows`."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import re
+import socket
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import click
+import yaml
+from pydantic_core import to_jsonable_python
+from rich.table import Table
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.envconfig import ClientConfigProfile
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, ChildWorkflowError, FailureError
+from temporalio.service import RPCError, RPCStatusCode
+
+from perdure_cli.errors import CliError, NoTemporal, NotUnderstood
+from perdure_control.factory import Registry, Started, WorkflowEntry, load_registry, start_workflow
+from perdure_control.factory.errors import AlreadyStarted, FactoryError, TemporalAway
+from perdure_control.factory.inputs import fields, read_input
+from perdure_control.temporal import DEFAULT_ADDRESS, connect_as_told
+
+_CONNECT_SECONDS: Final = 10.0
+_PAUSE_SECONDS: Final = 2.0
+COLUMNS: Final = ("NAME", "INPUT", "QUEUE", "FROM", "DESCRIPTION")
+
+
+@dataclass(frozen=True)
+class Temporal:
+    """Which Temporal, as options say it. None: what the environment and its profiles say."""
+
+    address: str | None = None
+    namespace: str | None = None
+
+
+def registry() -> Registry:
+    """The workflows that are installed here.
+
+    Raises:
+        CliError: two of them cannot be told apart.
+    """
+    try:
+        return load_registry()
+    except FactoryError as error:
+        raise CliError(str(error)) from error
+
+
+def run(where: Temporal, name: str, content: bytes, id_: str | None, *, wait: bool) -> bool:
+    """Starts a workflow, or joins it; tells which, and where it is to be waited for how it ended.
+
+    Returns:
+        False when it was waited for and did not complete.
+
+    Raises:
+        CliError: it was not started, or nobody knows how it ended.
+    """
+    given = read_document(content)
+    try:
+        return asyncio.run(_run(where, name, given, id_, wait=wait))
+    except TemporalAway as error:
+        raise NoTemporal(str(error)) from error
+    except AlreadyStarted as error:
+        raise CliError(str(error)) from error
+    except FactoryError as error:
+        raise NotUnderstood(str(error)) from error
+
+
+def read_document(content: bytes) -> object:
+    """What YAML or JSON says.
+
+    Raises:
+        NotUnderstood: it is neither.
+    """
+    try:
+        return yaml.safe_load(content)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        problem = " ".join(str(error).split())
+        raise NotUnderstood(f"the input is neither YAML nor JSON: {problem}") from error
+
+
+def in_order(registry: Registry) -> list[WorkflowEntry[Any]]:
+    """Its workflows by name."""
+    return [registry.entries[name] for name in sorted(registry.entries)]
+
+
+def table(registry: Registry) -> Table:
+    """One row for each workflow."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in COLUMNS:
+        shown.add_column(column, no_wrap=column != COLUMNS[-1])
+    for each in in_order(registry):
+        shown.add_row(
+            each.name, ", ".join(fields(each.input)), each.queue, registry.origins[each.name], each.description
+        )
+    return shown
+
+
+def document(entry: WorkflowEntry[Any], registry: Registry) -> dict[str, Any]:
+    """All that programs may want to know of a workflow."""
+    return {
+        "name": entry.name,
+        "description": entry.description,
+        "type": entry.type,
+        "queue": entry.queue,
+        "from": registry.origins[entry.name],
+        "duplicates": str(entry.duplicates),
+        "timeoutSeconds": entry.timeout.total_seconds() if entry.timeout else None,
+        "input": entry.input.model_json_schema(),
+        "result": entry.result.model_json_schema(mode="serialization") if entry.result else None,
+    }
+
+
+async def _run(where: Temporal, name: str, given: object, id_: str | None, *, wait: bool) -> bool:
+    # What is wrong with the command is told first: Temporal need not be there for that.
+    known = registry()
+    wish = read_input(known.entry(name), given)
+    client = await _connect(where)
+    started = await start_workflow(client, name, wish, id_, registry=known)
+    told = "was there already, and is joined" if started.joined else "has started"
+    if not wait:
+        click.echo(f"{started.id} {told}.")
+        return True
+    click.echo(f"{started.id} {told}; waiting for its end ...", err=True)
+    return await _completes(started)
+
+
+async def _connect(where: Temporal) -> Client:
+    try:
+        profile = ClientConfigProfile.load()
+    except RuntimeError as error:
+        problem = " ".join(str(error).split())
+        raise NoTemporal(f"Temporal's settings cannot be read: {problem}; look at TEMPORAL_* and profiles") from error
+    profile = replace(profile, address=where.address or profile.address, namespace=where.namespace or profile.namespace)
+    address = profile.address or DEFAULT_ADDRESS
+    try:
+        return await connect_as_told(profile, identity=_identity(), seconds=_CONNECT_SECONDS)
+    except (RuntimeError, TimeoutError, ValueError) as error:
+        because = _root(str(error)) or f"no answer within {_CONNECT_SECONDS:.0f} s"
+        raise NoTemporal(
+            f"Temporal at {address} cannot be reached ({because}); give --address, or set TEMPORAL_ADDRESS"
+        ) from error
+
+
+def _root(text: str) -> str:
+    """The innermost reason: the SDK wraps it in the names of all its layers."""
+    messages = re.findall(r'message: "([^"]+)"', text)
+    return messages[-1] if messages else text
+
+
+async def _completes(started: Started) -> bool:
+    """Whether it completes; its result goes to standard output, why it does not to standard error."""
+    while True:
+        try:
+            result = await started.handle.result()
+        except WorkflowFailureError as error:
+            click.echo(f"{started.id} {_why(error.cause)}", err=True)
+            return False
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                raise CliError(f"Temporal knows no workflow {started.id} any more") from error
+            click.echo(f"Temporal does not answer ({error.message}). Trying again.", err=True)
+            await asyncio.sleep(_PAUSE_SECONDS)
+        else:
+            click.echo(json.dumps(to_jsonable_python(result, by_alias=True, exclude_none=True), indent=2))
+            return True
+
+
+def _why(error: BaseException | None) -> str:
+    """How a workflow ended that did not complete, in a sentence."""
+    while isinstance(error, ActivityError | ChildWorkflowError) and error.cause:
+        error = error.cause
+    match error:
+        case CancelledError():
+            return "was cancelled."
+        case ApplicationError() | FailureError():
+            return f"failed: {error.message}"
+        case _:
+            return f"failed: {error}"
+
+
+def _identity() -> str:
+    """Who it is in histories."""
+    try:
+        return f"perdure:{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):  # a user without a name, as in many containers
+        return f"perdure@{socket.gethostname()}"
