@@ -7,7 +7,9 @@ import getpass
 import json
 import re
 import socket
+import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -50,8 +52,15 @@ def registry() -> Registry:
         raise CliError(str(error)) from error
 
 
-def run(where: Temporal, name: str, content: bytes, id_: str | None, *, wait: bool) -> bool:
+def run(where: Temporal, name: str, file: str, id_: str | None, *, wait: bool) -> bool:
     """Starts a workflow, or joins it; tells which, and where it is to be waited for how it ended.
+
+    Args:
+        where: Which Temporal.
+        name: Of the workflow.
+        file: With its input; `-` is standard input.
+        id_: Of the workflow, by hand.
+        wait: For its end.
 
     Returns:
         False when it was waited for and did not complete.
@@ -59,7 +68,7 @@ def run(where: Temporal, name: str, content: bytes, id_: str | None, *, wait: bo
     Raises:
         CliError: it was not started, or nobody knows how it ended.
     """
-    given = read_document(content)
+    given = read_document(_content(file))
     try:
         return asyncio.run(_run(where, name, given, id_, wait=wait))
     except TemporalAway as error:
@@ -81,6 +90,17 @@ def read_document(content: bytes) -> object:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         problem = " ".join(str(error).split())
         raise NotUnderstood(f"the input is neither YAML nor JSON: {problem}") from error
+
+
+def _content(file: str) -> bytes:
+    if file == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise NotUnderstood(
+            f"the input {file} cannot be read: {error.strerror}; give a file with YAML or JSON"
+        ) from error
 
 
 def in_order(registry: Registry) -> list[WorkflowEntry[Any]]:
