@@ -29,6 +29,8 @@ from perdure_control.temporal import DEFAULT_ADDRESS, connect_as_told
 
 _CONNECT_SECONDS: Final = 10.0
 _PAUSE_SECONDS: Final = 2.0
+_FINAL: Final = frozenset({RPCStatusCode.NOT_FOUND, RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED})
+"""Answers that the same question gets again."""
 COLUMNS: Final = ("NAME", "INPUT", "QUEUE", "FROM", "DESCRIPTION")
 
 
@@ -181,8 +183,11 @@ async def _completes(started: Started) -> bool:
             click.echo(f"{started.id} {_why(error.cause)}", err=True)
             return False
         except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                raise CliError(f"Temporal knows no workflow {started.id} any more") from error
+            if error.status in _FINAL:
+                raise NoTemporal(
+                    f"Temporal does not tell how {started.id} ends ({error.status.name.lower()}: {error.message}); "
+                    f"the workflow goes on"
+                ) from error
             click.echo(f"Temporal does not answer ({error.message}). Trying again.", err=True)
             await asyncio.sleep(_PAUSE_SECONDS)
         else:
