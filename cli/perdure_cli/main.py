@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import update_wrapper
 from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 from rich.console import Console
@@ -195,7 +195,7 @@ def cancel(where: Where, name: str, *, yes: bool) -> None:
     "-f",
     "--file",
     required=True,
-    type=click.File("rb"),
+    type=click.Path(dir_okay=False, allow_dash=True),
     help="The input, YAML or JSON; - reads standard input.",
 )
 @click.option("--wait", is_flag=True, help="Wait for its end, and print its result as JSON.")
@@ -203,7 +203,7 @@ def cancel(where: Where, name: str, *, yes: bool) -> None:
 @click.option("--address", help="Temporal's host:port; left out: TEMPORAL_ADDRESS, or localhost:7233.")
 @click.option("--temporal-namespace", help="Temporal's namespace; left out: TEMPORAL_NAMESPACE, or default.")
 def run(
-    name: str, file: BinaryIO, *, wait: bool, id_: str | None, address: str | None, temporal_namespace: str | None
+    name: str, file: str, *, wait: bool, id_: str | None, address: str | None, temporal_namespace: str | None
 ) -> None:
     """Start a workflow by its name, or join the one that has the same input.
 
@@ -216,7 +216,7 @@ def run(
 
     where = runs.Temporal(address, temporal_namespace)
     try:
-        completed = runs.run(where, name, file.read(), id_, wait=wait)
+        completed = runs.run(where, name, file, id_, wait=wait)
     except KeyboardInterrupt:
         click.echo("The workflow goes on; the same command joins it again.", err=True)
         sys.exit(_EXIT_INTERRUPTED)

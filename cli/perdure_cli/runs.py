@@ -7,7 +7,9 @@ import getpass
 import json
 import re
 import socket
+import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -27,6 +29,8 @@ from perdure_control.temporal import DEFAULT_ADDRESS, connect_as_told
 
 _CONNECT_SECONDS: Final = 10.0
 _PAUSE_SECONDS: Final = 2.0
+_FINAL: Final = frozenset({RPCStatusCode.NOT_FOUND, RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED})
+"""Answers that the same question gets again."""
 COLUMNS: Final = ("NAME", "INPUT", "QUEUE", "FROM", "DESCRIPTION")
 
 
@@ -50,8 +54,15 @@ def registry() -> Registry:
         raise CliError(str(error)) from error
 
 
-def run(where: Temporal, name: str, content: bytes, id_: str | None, *, wait: bool) -> bool:
+def run(where: Temporal, name: str, file: str, id_: str | None, *, wait: bool) -> bool:
     """Starts a workflow, or joins it; tells which, and where it is to be waited for how it ended.
+
+    Args:
+        where: Which Temporal.
+        name: Of the workflow.
+        file: With its input; `-` is standard input.
+        id_: Of the workflow, by hand.
+        wait: For its end.
 
     Returns:
         False when it was waited for and did not complete.
@@ -59,7 +70,7 @@ def run(where: Temporal, name: str, content: bytes, id_: str | None, *, wait: bo
     Raises:
         CliError: it was not started, or nobody knows how it ended.
     """
-    given = read_document(content)
+    given = read_document(_content(file))
     try:
         return asyncio.run(_run(where, name, given, id_, wait=wait))
     except TemporalAway as error:
@@ -81,6 +92,17 @@ def read_document(content: bytes) -> object:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         problem = " ".join(str(error).split())
         raise NotUnderstood(f"the input is neither YAML nor JSON: {problem}") from error
+
+
+def _content(file: str) -> bytes:
+    if file == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise NotUnderstood(
+            f"the input {file} cannot be read: {error.strerror}; give a file with YAML or JSON"
+        ) from error
 
 
 def in_order(registry: Registry) -> list[WorkflowEntry[Any]]:
@@ -161,8 +183,11 @@ async def _completes(started: Started) -> bool:
             click.echo(f"{started.id} {_why(error.cause)}", err=True)
             return False
         except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                raise CliError(f"Temporal knows no workflow {started.id} any more") from error
+            if error.status in _FINAL:
+                raise NoTemporal(
+                    f"Temporal does not tell how {started.id} ends ({error.status.name.lower()}: {error.message}); "
+                    f"the workflow goes on"
+                ) from error
             click.echo(f"Temporal does not answer ({error.message}). Trying again.", err=True)
             await asyncio.sleep(_PAUSE_SECONDS)
         else:

@@ -82,10 +82,17 @@ async def connect_as_told(profile: ClientConfigProfile, *, identity: str, second
         RuntimeError: Temporal cannot be reached, or does not let this user.
         TimeoutError: it does not answer.
     """
-    told = {"target_host": DEFAULT_ADDRESS, **profile.to_client_connect_config()}
+    told = profile.to_client_connect_config()
     async with asyncio.timeout(seconds):
         return await Client.connect(
-            **told, data_converter=pydantic_data_converter, identity=identity, runtime=_runtime()
+            told.get("target_host", DEFAULT_ADDRESS),
+            namespace=told.get("namespace", "default"),
+            api_key=told.get("api_key"),
+            tls=told.get("tls"),
+            rpc_metadata=told.get("rpc_metadata", {}),
+            data_converter=pydantic_data_converter,
+            identity=identity,
+            runtime=_runtime(),
         )
 
 

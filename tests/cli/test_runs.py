@@ -168,6 +168,12 @@ class TestErrors:
         assert says in said.err
         assert len(said.err.splitlines()) == 1
 
+    async def test_a_file_that_is_not_there_is_told(self, perdure: Perdure) -> None:
+        said = await perdure("run", "greet", "-f", "none.yaml")
+
+        assert said.status == 2
+        assert said.err.startswith("Error: the input none.yaml cannot be read: No such file or directory; ")
+
     async def test_a_temporal_that_is_not_there_is_told_with_what_to_set(self, perdure: Perdure) -> None:
         said = await perdure("run", "greet", "-f", "-", given="who: Ada", TEMPORAL_ADDRESS="127.0.0.1:1")
 

@@ -24,11 +24,12 @@ from perdure_data.datasets.fields import RecordParser
 from perdure_data.datasets.jsonl import line_records
 from tests.cli import documents
 from tests.conftest import ApiServer, binary
-from tests.docs.markdown import ROOT, Block, blocks
+from tests.docs import markdown
+from tests.docs.markdown import ROOT, Block
 from tests.trainer import tiny
 
 SHELL = ("sh", "bash", "shell", "console")
-LANGUAGES = {*SHELL, "yaml", "python", "json", "text"}
+LANGUAGES = {*SHELL, "yaml", "python", "json", "text", "toml", "dockerfile"}
 """`text` is a picture, a refusal of a dataset, or what the shell block before it prints."""
 
 NOT_RUN = {
@@ -61,9 +62,23 @@ NOT_RUN = {
 }
 """Beginnings of shell blocks that are not run, each with its reason. Every other one is."""
 
+FOLLOWED = {"docs/guides/add-a-workflow.md": "tests/docs/test_add_a_workflow.py"}
+"""Pages that tests of their own follow from the first block to the last."""
+
+
+def blocks(*languages: str) -> list[Block]:
+    """Those of all other pages."""
+    return [block for block in markdown.blocks(*languages) if block.page not in FOLLOWED]
+
+
+def test_every_page_that_a_test_of_its_own_follows_has_that_test() -> None:
+    assert all(
+        (ROOT / test).exists() and Path(page).name in (ROOT / test).read_text() for page, test in FOLLOWED.items()
+    )
+
 
 def test_every_block_says_what_it_is() -> None:
-    assert [block.place for block in blocks() if block.language not in LANGUAGES] == []
+    assert [block.place for block in markdown.blocks() if block.language not in LANGUAGES] == []
 
 
 @pytest.mark.parametrize("block", blocks("json"), ids=lambda block: block.place)

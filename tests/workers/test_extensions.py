@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,3 +87,22 @@ def test_every_workflow_that_perdure_brings_is_one_of_the_workers(workflows: tup
     served = {each.__temporal_workflow_definition.name for each in workflows}  # type: ignore[attr-defined]
 
     assert {(entry.type, entry.queue) for entry in BUILTIN} <= {(name, names.TASK_QUEUE_CPU) for name in served}
+
+
+def test_with_two_workflows_of_one_name_no_worker_starts(tmp_path: Path) -> None:
+    """Which of them would run depends on the order of packages: nobody wants to find that out later."""
+    for package in ("one", "two"):
+        info = tmp_path / f"{package}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[perdure.workflows]\ngreet = tests.control.factory.workflows:GREET\n")
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2]), *sys.path])
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "perdure_workers"],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=50,
+    )  # fmt: skip
+
+    assert ended.returncode == 64
+    assert ended.stderr.startswith("perdure-worker: two workflows have the name greet: one of ")
+    assert "of one, one of" in ended.stderr

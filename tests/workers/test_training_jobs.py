@@ -77,7 +77,8 @@ class Objects:
 
 
 @asynccontextmanager
-async def activities(objects: Objects) -> AsyncIterator[TrainingJobActivities]:
+async def serving(objects: Objects) -> AsyncIterator[Cluster]:
+    """A connection to it."""
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", objects.answer)
     runner = web.AppRunner(application)
@@ -85,9 +86,15 @@ async def activities(objects: Objects) -> AsyncIterator[TrainingJobActivities]:
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         async with Cluster(Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")) as cluster:
-            yield TrainingJobActivities(cluster, first_pause_seconds=0.01)
+            yield cluster
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def activities(objects: Objects) -> AsyncIterator[TrainingJobActivities]:
+    async with serving(objects) as cluster:
+        yield TrainingJobActivities(cluster, first_pause_seconds=0.01)
 
 
 async def submit(objects: Objects) -> JobRef:

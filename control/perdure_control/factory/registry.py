@@ -63,7 +63,7 @@ def load_registry(found: Iterable[metadata.EntryPoint] | None = None) -> Registr
     origins = dict.fromkeys(entries, PERDURE)
     problems: list[str] = []
     points = metadata.entry_points(group=ENTRY_POINTS) if found is None else found
-    for point in sorted(points, key=lambda point: (point.name, point.value)):
+    for point in sorted(points, key=lambda point: (point.name, _origin(point))):
         origin = _origin(point)
         try:
             entry = _loaded(point)
