@@ -20,6 +20,7 @@ from perdure_operator.tracker import Tracker
 from perdure_workers.metrics import GaugeCollector, Gauges, attempts_ended
 from perdure_workers.progress.board import ProgressBoard
 from perdure_workers.progress.receiver import ProgressReceiver
+from perdure_workers.slots import SlotsInUse
 from perdure_workers.watching.index import AttemptIndex
 
 _SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
@@ -44,6 +45,7 @@ def of_worker() -> set[str]:
     silent: Any = _Informer()
     served: Any = _Certificate()
     registry.register(GaugeCollector(Gauges(AttemptIndex(), [silent], served)))
+    SlotsInUse().register(registry)
     return _names(registry)
 
 

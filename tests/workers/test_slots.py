@@ -20,6 +20,7 @@ from perdure_api.slots import SlotsUnreadable, read_slots, slots_text
 from perdure_control.cluster import Cluster, ClusterUnavailable
 from perdure_workers import process
 from perdure_workers import slots as slots_module
+from perdure_workers.extensions import Extensions
 from perdure_workers.progress.board import ProgressBoard
 from perdure_workers.progress.writer import ProgressWriter
 from perdure_workers.settings import SettingsError, WorkerSettings
@@ -93,6 +94,7 @@ async def test_workflows_and_short_activities_count_and_monitors_do_not() -> Non
             CollectorRegistry(),
             WorkerSettings(),
             slots,
+            Extensions(),
         )
         assert {worker.task_queue for worker in workers} == {"perdure-cpu", "perdure-watch"}
         del workers  # they would look for their server when it is gone

@@ -119,11 +119,11 @@ async def run_worker(settings: WorkerSettings, workflows: Registry) -> None:
             await stack.enter_async_context(_serve_progress(receiver, certificate, settings.progress_port))
             lasting(certificate.keep_fresh())
 
+        slots = SlotsInUse()
+        slots.register(registry)
         client = await connect_temporal(connection, place.address)
         lasting(temporal.ask_for_ever(connection))
-        slots = SlotsInUse()
         workers = _workers(client, cluster, index, board, writer, certificate, registry, settings, slots, extensions)
-        slots.register(registry)
         if settings.publish_slots:
             own_pod = OwnPod(settings.namespace, settings.pod_name, settings.temporal_namespace)
             lasting(SlotsTold(cluster, own_pod, slots).keep())

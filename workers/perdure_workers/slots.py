@@ -6,13 +6,14 @@ Kubernetes removes the pods with the least deletion cost first, so a pod costs w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import structlog
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from perdure_api import names
@@ -53,16 +54,22 @@ class SlotsInUse:
         self._used[task_queue] += count
         self._changed.set()
 
-    def _count(self, task_queue: str) -> float:
-        return self._used[task_queue]
-
     def register(self, registry: CollectorRegistry) -> None:
         """Tells Prometheus of each task queue that is counted."""
-        gauge = Gauge(
-            "perdure_worker_slots_used", "Activities that run in this worker now.", ["queue"], registry=registry
+        registry.register(_Gauge(self))
+
+
+class _Gauge(Collector):
+    def __init__(self, slots: SlotsInUse) -> None:
+        self._slots = slots
+
+    def collect(self) -> Iterator[Metric]:
+        gauge = GaugeMetricFamily(
+            "perdure_worker_slots_used", "Activities that run in this worker now.", labels=["queue"]
         )
-        for task_queue in self._used:
-            gauge.labels(queue=task_queue).set_function(partial(self._count, task_queue))
+        for task_queue, count in self._slots.used.items():
+            gauge.add_metric([task_queue], count)
+        yield gauge
 
 
 class _Counting(Interceptor):
