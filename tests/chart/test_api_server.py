@@ -116,6 +116,8 @@ def _pod(template: Document) -> Document:
         ("worker", "watch", "pods"),
         ("worker", "create", "tokenreviews.authentication.k8s.io"),
         ("worker", "patch", "trainingjobs.perdure.dev/status"),
+        ("worker", "create", "trainingjobs.perdure.dev"),
+        ("worker", "patch", "trainingjobs.perdure.dev"),
     ],
 )
 def test_an_account_may(installed: ApiServer, account: str, verb: str, resource: str) -> None:
@@ -135,7 +137,7 @@ def test_an_account_may(installed: ApiServer, account: str, verb: str, resource:
         ("worker", "create", "pods"),
         ("worker", "create", "pods/exec"),
         ("worker", "delete", "trainingjobs.perdure.dev"),
-        ("worker", "patch", "trainingjobs.perdure.dev"),
+        ("worker", "update", "trainingjobs.perdure.dev"),
         ("worker", "impersonate", "serviceaccounts"),
     ],
 )
