@@ -38,7 +38,7 @@ from perdure_workers.workflows.purge import PurgeWorkflow
 if TYPE_CHECKING:
     from tests.conftest import ApiServer
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120
 CONDITIONS = list[dict[str, Any]]
 
 # An operator as it is, but for its patience: minutes of waiting prove no more than these.
