@@ -19,6 +19,7 @@ from perdure_workers import extensions, process
 from perdure_workers.progress.board import ProgressBoard
 from perdure_workers.progress.writer import ProgressWriter
 from perdure_workers.settings import WorkerSettings
+from perdure_workers.slots import SlotsInUse
 from perdure_workers.watching.index import AttemptIndex
 from tests.control.factory.workflows import GREET, Greeted
 from tests.workers.test_training_jobs import Objects, finished, serving
@@ -45,6 +46,7 @@ async def running(client: Client, cluster: Cluster, build: str) -> AsyncIterator
         None,
         CollectorRegistry(),
         settings,
+        SlotsInUse(),
         extensions.usable(REGISTRY, process.sandbox()),
     )
     async with AsyncExitStack() as stack:
