@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
 
@@ -66,7 +67,7 @@ async def check_inputs(request: CheckInputs) -> InputsChecked:
     Raises:
         Refused: they cannot be trained with, or (StoreUnavailable) cannot be read now.
     """
-    try:
+    with _refusals():
         checked: InputsChecked = await workflow.execute_activity(
             ActivityName.CHECK_INPUTS,
             request,
@@ -75,8 +76,6 @@ async def check_inputs(request: CheckInputs) -> InputsChecked:
             heartbeat_timeout=HEARTBEAT,
             retry_policy=FOR_EVER,
         )
-    except FailureError as error:
-        raise _as_refused(error) from error
     return checked
 
 
@@ -86,7 +85,7 @@ async def create_job(request: CreateJob) -> None:
     Raises:
         Refused: the API server does not take it; with JobRefused it may another time.
     """
-    try:
+    with _refusals():
         await workflow.execute_local_activity(
             ActivityName.CREATE_TRAINING_JOB,
             request,
@@ -95,8 +94,6 @@ async def create_job(request: CreateJob) -> None:
             # A creation that is under way when the job is cancelled must be over before clean-up looks.
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
-    except FailureError as error:
-        raise _as_refused(error) from error
 
 
 async def find_attempts(request: FindAttempts) -> AttemptsFound:
@@ -159,7 +156,7 @@ async def collect_result(request: CollectResult, *, retry_policy: RetryPolicy = 
     Raises:
         Refused: it made nothing, or something broken; or, with BUT_FOR_THE_STORE, it cannot be read now.
     """
-    try:
+    with _refusals():
         collected: Collected = await workflow.execute_activity(
             ActivityName.COLLECT_RESULT,
             request,
@@ -167,8 +164,6 @@ async def collect_result(request: CollectResult, *, retry_policy: RetryPolicy = 
             start_to_close_timeout=timedelta(minutes=5),
             retry_policy=retry_policy,
         )
-    except FailureError as error:
-        raise _as_refused(error) from error
     if collected.problem:
         raise Refused(Reason.PROTOCOL_ERROR, collected.problem)
     return collected
@@ -209,7 +204,7 @@ async def submit_training_job(request: SubmitTrainingJob) -> JobRef:
     Raises:
         Refused: it cannot be made.
     """
-    try:
+    with _refusals():
         job: JobRef = await workflow.execute_activity(
             ActivityName.SUBMIT_TRAINING_JOB,
             request,
@@ -219,8 +214,6 @@ async def submit_training_job(request: SubmitTrainingJob) -> JobRef:
             # One that is being made when the workflow is cancelled must be there before it is cancelled too.
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
-    except FailureError as error:
-        raise _as_refused(error) from error
     return job
 
 
@@ -230,7 +223,7 @@ async def follow_training_job(request: FollowTrainingJob) -> ResultStatus:
     Raises:
         Refused: it did not succeed.
     """
-    try:
+    with _refusals():
         result: ResultStatus = await workflow.execute_activity(
             ActivityName.FOLLOW_TRAINING_JOB,
             request,
@@ -241,8 +234,6 @@ async def follow_training_job(request: FollowTrainingJob) -> ResultStatus:
             retry_policy=FOR_EVER,
             cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
         )
-    except FailureError as error:
-        raise _as_refused(error) from error
     return result
 
 
@@ -285,6 +276,15 @@ async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """The same for several, one after another."""
     for task in tasks:
         await end(task)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What an activity refuses within is raised as Refused."""
+    try:
+        yield
+    except FailureError as error:
+        raise _as_refused(error) from error
 
 
 def _as_refused(error: FailureError) -> Refused:
