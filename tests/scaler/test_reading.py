@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from kubernetes.aio.client import Configuration
 from prometheus_client import CollectorRegistry, generate_latest
 from temporalio import workflow
 from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
@@ -29,6 +28,7 @@ from perdure_scaler.demand import Known, Queue, Unknown
 from perdure_scaler.gauges import DemandGauges
 from perdure_scaler.reading import DemandReader, slots_of
 from perdure_scaler.settings import ScaledQueue, TaskType
+from tests.api_stand_in import answered_by
 
 CPU = Queue("default", "perdure-cpu")
 HOLD = 60.0
@@ -80,18 +80,8 @@ class Pods:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Cluster]:
-        application = web.Application()
-        application.router.add_get("/{path:.*}", self._list)
-        runner = web.AppRunner(application)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        try:
-            configuration = Configuration()
-            configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-            async with Cluster(configuration) as cluster:
-                yield cluster
-        finally:
-            await runner.cleanup()
+        async with answered_by(self._list, method="GET") as cluster:
+            yield cluster
 
     async def _list(self, request: web.Request) -> web.Response:
         self.asked.append(f"{request.path}?{request.query['labelSelector']}")

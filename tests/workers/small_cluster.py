@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
-from kubernetes.aio.client import Configuration
 
 from perdure_api import names
 from perdure_api.workflow import JobRef
 from perdure_control.cluster import JOBS, Answered, Cluster
 from perdure_control.statuses import TRAINING_JOBS
+from tests.api_stand_in import answered_by
 
 Document = dict[str, Any]
 JOB = JobRef(namespace="ns", name="job", uid="u", generation=1)
@@ -109,14 +109,5 @@ def pod_of(attempt: int, version: int = 1, *, silent: bool = False, words: Docum
 @asynccontextmanager
 async def serving(small: SmallCluster, answered: Answered = lambda *_: None) -> AsyncIterator[Cluster]:
     """A connection to it."""
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", small.answer)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        async with Cluster(Configuration(host=host), answered=answered) as cluster:
-            yield cluster
-    finally:
-        await runner.cleanup()
+    async with answered_by(small.answer, counted=answered) as cluster:
+        yield cluster

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from kubernetes.aio.client import Configuration
 from prometheus_client import CollectorRegistry
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
@@ -26,6 +25,7 @@ from perdure_workers.progress.writer import ProgressWriter
 from perdure_workers.settings import SettingsError, WorkerSettings
 from perdure_workers.slots import OwnPod, SlotsInUse, SlotsTold
 from perdure_workers.watching.index import AttemptIndex
+from tests.api_stand_in import answered_by
 
 POD = OwnPod("perdure", "worker-1", "training")
 
@@ -112,18 +112,8 @@ class Pods:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Cluster]:
-        application = web.Application()
-        application.router.add_patch("/{path:.*}", self._patch)
-        runner = web.AppRunner(application)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        try:
-            configuration = Configuration()
-            configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-            async with Cluster(configuration) as cluster:
-                yield cluster
-        finally:
-            await runner.cleanup()
+        async with answered_by(self._patch, method="PATCH") as cluster:
+            yield cluster
 
     async def _patch(self, request: web.Request) -> web.Response:
         if self.is_away:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from kubernetes.aio.client import Configuration
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
@@ -22,6 +21,7 @@ from perdure_control.cluster import Cluster, ClusterUnavailable
 from perdure_control.statuses import TRAINING_JOBS
 from perdure_workers.activities.training_jobs import TrainingJobActivities
 from perdure_workers.messages import CancelTrainingJob, FollowTrainingJob, SubmitTrainingJob
+from tests.api_stand_in import answered_by
 
 Document = dict[str, Any]
 SPEC = TrainingJobSpec.from_wire({"trainer": {"image": "i", "command": ["true"]}})
@@ -79,16 +79,8 @@ class Objects:
 @asynccontextmanager
 async def serving(objects: Objects) -> AsyncIterator[Cluster]:
     """A connection to it."""
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", objects.answer)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        async with Cluster(Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")) as cluster:
-            yield cluster
-    finally:
-        await runner.cleanup()
+    async with answered_by(objects.answer) as cluster:
+        yield cluster
 
 
 @asynccontextmanager
