@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from recipe import DOCUMENTS_PER_STEP, LENGTH, SEED
 
@@ -142,6 +143,7 @@ def _variants(folder: Path) -> list[Variant]:
     )
     return [
         Variant("as it is", partial(step, fused, ahead(one_by_one(samples), 2))),
+        Variant("the adapter by peft's own layers", partial(_by_peft, partial(step, fused, one_by_one(samples)))),
         Variant("batches made on the training thread", partial(step, fused, one_by_one(samples))),
         Variant("AdamW foreach", partial(step, adam(foreach=True), one_by_one(samples))),
         Variant("AdamW parameter by parameter", partial(step, adam(foreach=False), one_by_one(samples))),
@@ -161,6 +163,13 @@ def _variants(folder: Path) -> list[Variant]:
         ),
         Variant("no packing, 4 documents as they come", partial(step, fused, mixed)),
     ]
+
+
+def _by_peft(take: Callable[[], int]) -> int:
+    from perdure_trainer.models.fused_lora import FusedLoraLinear  # noqa: PLC0415
+
+    with patch.object(FusedLoraLinear, "_is_plain", lambda *_: False):
+        return take()
 
 
 def _twice(base: Any, take: Callable[[], int]) -> int:

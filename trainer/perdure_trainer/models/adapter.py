@@ -11,6 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from perdure_api.spec import LoraSpec
 from perdure_trainer.failures import ConfigError
+from perdure_trainer.models.fused_lora import FusedLoraLinear
 
 Layers = dict[str, nn.Linear | Conv1D]
 """Linear layers by their names in the model."""
@@ -51,6 +52,7 @@ def adapted(
         exclude_modules=without,
         task_type=task,
     )
+    config._register_custom_module({nn.Linear: FusedLoraLinear})  # noqa: SLF001 - peft's documentation calls it so
     return get_peft_model(base, config)
 
 
