@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
@@ -25,6 +27,7 @@ from perdure_workers.watching.index import AttemptIndex
 from tests.workers.small_cluster import JOB, Document, SmallCluster, pod_of, serving
 
 SECONDS = 60
+TEMPORALS_TIME = datetime(2001, 1, 1, tzinfo=UTC)
 
 
 class Monitoring:
@@ -60,6 +63,7 @@ class Monitoring:
         self.looks = 0
         self._changed = changed
         environment = ActivityEnvironment()
+        environment.info = dataclasses.replace(environment.info, started_time=TEMPORALS_TIME)
         environment.on_heartbeat = self._look
         self.end: asyncio.Task[AttemptEnd] = asyncio.create_task(environment.run(activities.monitor_training, request))
 
@@ -161,9 +165,19 @@ async def test_two_monitors_of_one_attempt_come_to_the_same_end_and_touch_nothin
     beside.index.pods.put(pod_of(1, version=2, words={"step": 7}))
 
     ends = [await each.end for each in both]
-    assert ends[0] == ends[1]
+    assert ends[0] == ends[1].model_copy(update={"ended_at": ends[0].ended_at})
     assert (ends[0].outcome.reason, ends[0].to_step) == (Reason.COMPLETED, 7)
     assert not [request for request in beside.writes() if request.startswith("DELETE")]
+
+
+async def test_when_an_attempt_ended_is_told_by_temporals_clock(beside: Beside) -> None:
+    beside.begin(1)
+    monitoring_ = beside.monitor(1)
+    beside.index.pods.put(pod_of(1, version=2, words={"step": 7}))
+
+    end = await monitoring_.end
+    assert end.ended_at is not None
+    assert 0 <= end.ended_at - TEMPORALS_TIME.timestamp() < SECONDS, "this machine's own time is years later"
 
 
 async def test_two_monitors_that_see_one_attempt_hang_end_it_once(beside: Beside) -> None:

@@ -133,6 +133,27 @@ async def test_an_attempt_that_has_saved_nothing_yet_shows_the_checkpoint_of_the
     assert (shown.progress.step, shown.checkpoint) == (12, saved)
 
 
+async def test_a_worker_that_heard_of_an_older_checkpoint_does_not_take_back_the_newer_one(
+    cluster: Cluster, api_server: ApiServer
+) -> None:
+    """Within a second: the trainer told one worker of its last save, and the other follows its end."""
+    job = create(api_server, "saved-last")
+    for step in (446, 410):
+        board = ProgressBoard()
+        writer = ProgressWriter(cluster, board, 1)
+        key = AttemptKey(job.namespace, job.uid, 1)
+        uri = f"s3://b/runs/{job.uid}/attempts/1/checkpoints/step-{step}"
+        saved = CheckpointStatus(uri=uri, step=step, time="2026-01-01T00:00:00Z")
+        board.put(key, Told(job, ProgressStatus(step=446, last_updated="2026-01-01T00:00:01Z"), saved))
+        writer.told(key)
+        await writer.flush(key)
+
+    shown = await read_status(cluster, job)
+    assert shown
+    assert shown.checkpoint
+    assert shown.checkpoint.step == 446
+
+
 class HeldUp(Cluster):
     """Something happens each time between looking and writing, until nothing is left to happen."""
 

@@ -13,7 +13,7 @@ from perdure_api.status import AttemptCounters, AttemptStatus, TrainingJobStatus
 from perdure_api.workflow import JobRef
 from perdure_workers.attempts.outcome import Outcome
 from perdure_workers.messages import AttemptEnd, Collected, Input
-from perdure_workers.story import Story, success_sentence
+from perdure_workers.story import Story, rfc3339, success_sentence
 
 JOB = JobRef(namespace="ns", name="bible", uid="u", generation=3)
 BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -285,6 +285,19 @@ LONG = ResultDocument(
     metrics={**{f"m{number}": 1.0 for number in range(200)}, "x" * 129: 1.0, "a": float("nan")},
     base_metrics={"a": float("inf"), "b": 2.0},
 )
+
+
+@pytest.mark.parametrize(
+    ("ended_at", "told"), [(at(2).timestamp(), at(2)), (None, at(5))], ids=["by its monitor", "by nobody"]
+)
+def test_an_attempt_ended_when_its_monitor_saw_it_however_late_it_is_told(
+    ended_at: float | None, told: datetime
+) -> None:
+    """A worker may die after it published and before Temporal knows: the next one tells it again, later."""
+    story = begun()
+    story.attempt_started(at(1))
+    story.attempt_ended(AttemptEnd(outcome=ENDED, ended_at=ended_at), at(5))
+    assert story.status.attempts[-1].end_time == rfc3339(told)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,9 @@ class AttemptEnd(TolerantModel):
     to_step: int | None = None
     checkpoint_step: int | None = None
     """The newest checkpoint that it committed."""
+    ended_at: float | None = None
+    """Unix seconds, by Temporal's clock, when its monitor was sure of it: however often the workflow tells of it, it
+    tells the same. None: the workflow's own time."""
 
 
 class CommandAttempt(TolerantModel):

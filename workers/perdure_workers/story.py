@@ -136,9 +136,10 @@ class Story:
     def attempt_ended(self, end: AttemptEnd, now: datetime) -> None:
         """The newest attempt is over."""
         outcome = end.outcome
+        ended_at = now if end.ended_at is None else datetime.fromtimestamp(end.ended_at, UTC)
         newest = self._status.attempts[-1].model_copy(
             update={
-                "end_time": rfc3339(now),
+                "end_time": rfc3339(ended_at),
                 "reason": str(outcome.reason),
                 "message": outcome.message[:_MESSAGE_LIMIT],
                 "exit_code": outcome.exit_code,

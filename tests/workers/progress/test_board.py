@@ -13,6 +13,7 @@ from perdure_workers.progress.board import (
     ProgressBoard,
     Told,
     is_stale,
+    newer_checkpoint,
     newest_checkpoint,
     newest_of,
     read_report,
@@ -306,6 +307,31 @@ def test_a_report_without_a_checkpoint_does_not_unsay_one() -> None:
     assert newest
     assert newest.checkpoint
     assert newest.checkpoint.step == 12
+
+
+@pytest.mark.parametrize(
+    ("news", "known", "newer"),
+    [
+        (("1", 410), ("1", 446), ("1", 446)),
+        (("1", 446), ("1", 410), ("1", 446)),
+        (("2", 410), ("1", 446), ("2", 410)),
+        (None, ("1", 446), ("1", 446)),
+        (("1", 446), None, ("1", 446)),
+        (None, None, None),
+    ],
+    ids=["late", "newer", "a later attempt's", "nothing new", "the first", "none at all"],
+)
+def test_news_of_a_checkpoint_do_not_turn_back_one_of_the_same_attempt(
+    news: tuple[str, int] | None, known: tuple[str, int] | None, newer: tuple[str, int] | None
+) -> None:
+    def saved(attempt_and_step: tuple[str, int] | None) -> CheckpointStatus | None:
+        if attempt_and_step is None:
+            return None
+        attempt, step = attempt_and_step
+        uri = f"s3://b/runs/u/attempts/{attempt}/checkpoints/step-{step}"
+        return CheckpointStatus(uri=uri, step=step, time=NOW)
+
+    assert newer_checkpoint(saved(news), saved(known)) == saved(newer)
 
 
 def test_attempts_do_not_share_their_steps() -> None:

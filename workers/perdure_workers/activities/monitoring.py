@@ -78,11 +78,13 @@ class MonitorActivities:
         off) says and ends nothing any more once a newer attempt has begun.
         """
         key = AttemptKey(request.job.namespace, request.job.uid, request.attempt)
+        begun, since = activity.info().started_time.timestamp(), time.monotonic()
         details = activity.info().heartbeat_details
         note = MonitorNote.model_validate(details[0]) if details else MonitorNote()
         with self._index.watching(key) as watcher:
             follower = _Follower(self._cluster, self._index, self._board, self._source, request, note)
             outcome = await follower.follow(key, watcher)
+        ended_at = begun + time.monotonic() - since
         # Both before the flush: that forgets.
         shown = await self._shown(request)
         reached = self._reached(key, outcome, shown)
@@ -97,7 +99,13 @@ class MonitorActivities:
             reason=str(outcome.reason),
             exit_code=outcome.exit_code,
         )
-        return AttemptEnd(outcome=outcome, from_step=outcome.words.from_step, to_step=reached, checkpoint_step=saved)
+        return AttemptEnd(
+            outcome=outcome,
+            from_step=outcome.words.from_step,
+            to_step=reached,
+            checkpoint_step=saved,
+            ended_at=ended_at,
+        )
 
     async def _kept(self, request: Monitor, outcome: Outcome) -> Outcome:
         """The outcome without stacks, which would make histories large: of what hung they are kept in the store."""

@@ -54,8 +54,8 @@ class ProgressBoard:
             # Said again, it is as old as when it was said first: by that one sees that a trainer hangs.
             since = before.progress.last_updated
             told = dataclasses.replace(told, progress=told.progress.model_copy(update={"last_updated": since}))
-        if before and told.checkpoint is None:
-            told = Told(told.job, told.progress, before.checkpoint)
+        if before:
+            told = Told(told.job, told.progress, newer_checkpoint(told.checkpoint, before.checkpoint))
         self._told[key] = told
         return told != before
 
@@ -117,8 +117,24 @@ def newest_of(told: Told | None, shown: Told, now: str) -> Told:
     if told is None:
         return shown
     if is_stale(told.progress, shown.progress, now):
-        return Told(told.job, shown.progress, shown.checkpoint or told.checkpoint)
+        return Told(told.job, shown.progress, newer_checkpoint(shown.checkpoint, told.checkpoint))
     return told
+
+
+def newer_checkpoint(news: CheckpointStatus | None, known: CheckpointStatus | None) -> CheckpointStatus | None:
+    """What news of a checkpoint make of what is known.
+
+    Of the checkpoints of one attempt the one of the later step is the newer, whoever heard of it: two workers may write
+    within a second of each other. A later attempt may begin below one that was spoilt.
+
+    Args:
+        news: What was told last; None: an attempt that has saved nothing yet has the checkpoint of those before it.
+        known: What is known or shown already.
+    """
+    if news is None or known is None:
+        return news or known
+    of_one_attempt = news.uri.rpartition("/")[0] == known.uri.rpartition("/")[0]
+    return known if of_one_attempt and known.step > news.step else news
 
 
 def newest_checkpoint(

@@ -13,7 +13,7 @@ from perdure_api.status import TrainingJobStatus
 from perdure_control.cluster import Cluster, ClusterError, Document
 from perdure_control.logs import about
 from perdure_control.statuses import apply_status
-from perdure_workers.progress.board import ProgressBoard, Told, is_stale
+from perdure_workers.progress.board import ProgressBoard, Told, is_stale, newer_checkpoint
 from perdure_workers.story import rfc3339
 from perdure_workers.watching.facts import AttemptKey
 
@@ -83,8 +83,7 @@ class ProgressWriter:
             status = TrainingJobStatus.from_wire(shown)
             if is_stale(told.progress, status.progress, rfc3339(datetime.now(UTC))):
                 return None
-            # An attempt that has saved nothing yet has the checkpoint of those before it.
-            checkpoint = told.checkpoint or status.checkpoint
+            checkpoint = newer_checkpoint(told.checkpoint, status.checkpoint)
             document = {"progress": told.progress.to_wire()}
             return {**document, "checkpoint": checkpoint.to_wire()} if checkpoint else document
 
