@@ -21,6 +21,21 @@ _WATCH_SECONDS = 300
 
 
 @dataclass(frozen=True)
+class Listed:
+    """All that there is."""
+
+    items: list[Json]
+
+
+@dataclass(frozen=True)
+class Changed:
+    """One object, as it is now, or was last."""
+
+    document: Json
+    is_gone: bool
+
+
+@dataclass(frozen=True)
 class Api:
     """The API server, as cluster-admin."""
 
@@ -79,8 +94,19 @@ class Api:
 
         Whoever calls begins again: the list repeats what a broken watch has missed.
         """
+        for change in self.changes(path):
+            if isinstance(change, Listed):
+                yield from change.items
+            elif not change.is_gone:
+                yield change.document
+
+    def changes(self, path: str) -> Iterator[Listed | Changed]:
+        """A list, then what is added to it, changes in it, or goes from it; ends after a while.
+
+        Whoever calls begins again: the next list holds what a broken watch has missed.
+        """
         listed = self.get(path)
-        yield from listed["items"]
+        yield Listed(listed["items"])
         version = listed["metadata"]["resourceVersion"]
         query = f"?watch=true&resourceVersion={version}&timeoutSeconds={_WATCH_SECONDS}"
         with self._connection(_WATCH_SECONDS + 30) as connection:
@@ -88,8 +114,8 @@ class Api:
                 connection.request("GET", path + query, headers=self._headers("application/json"))
                 for line in connection.getresponse():
                     event = json.loads(line)
-                    if event["type"] in ("ADDED", "MODIFIED"):
-                        yield event["object"]
+                    if event["type"] in ("ADDED", "MODIFIED", "DELETED"):
+                        yield Changed(event["object"], is_gone=event["type"] == "DELETED")
                     elif event["type"] == "ERROR":
                         raise Unreachable(str(event["object"].get("message")))
             except (OSError, ValueError, http.client.HTTPException) as error:

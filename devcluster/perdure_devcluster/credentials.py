@@ -50,6 +50,7 @@ def users() -> dict[str, User]:
         "kube-proxy": User("system:kube-proxy"),
         "coredns": User("perdure-devcluster-coredns"),
         "volumes": User("perdure-devcluster-volumes"),
+        "network-policies": User("perdure-devcluster-network-policies"),
     } | {f"kubelet-{name}": User(f"system:node:{name}", ("system:nodes",)) for name in node_names}
 
 

@@ -1,7 +1,7 @@
 """A node as seen from the machine: switched on, cut off, frozen, killed.
 
 A node is one process tree in namespaces of its own (mount, network, cgroup,
-IPC, host name, PIDs) that holds its containerd, kubelet, kube-proxy and pods.
+IPC, host name, PIDs) that holds its daemons and pods.
 Killing its first process is a power cut: the kernel kills all others, and drops
 the mounts, the network and /run with the namespaces.
 """
@@ -31,7 +31,7 @@ from perdure_devcluster.plan import NodePlan
 from perdure_devcluster.processes import Daemons, ProcessIdentity
 from perdure_devcluster.waiting import wait_for
 
-DAEMONS = ("containerd", "kubelet", "kube-proxy")
+DAEMONS = ("containerd", "network-policies", "kubelet", "kube-proxy")
 # etcd, API server, controllers, registry, and the person's own programs.
 _CONTROL_PLANE_BYTES = 2 * 1024**3
 _ANY_SHARE = Share(cpus=0, memory_bytes=0)
@@ -155,7 +155,10 @@ class Nodes:
         if init is None:
             return None
         spec = json.loads((self.paths.node(node.name) / "etc/node.json").read_text())
-        command = next(entry["command"] for entry in spec["daemons"] if entry["name"] == name)
+        command = next((entry["command"] for entry in spec["daemons"] if entry["name"] == name), None)
+        if command is None:
+            # An earlier version of this program has started the node, and knew of no such daemon.
+            return None
         wanted = b"".join(word.encode() + b"\0" for word in command)
         for pid in _children(init.pid):
             with contextlib.suppress(OSError):
@@ -231,13 +234,7 @@ class Nodes:
             machine.cpus,
             machine.memory_bytes,
         )
-        daemons = node_config.node_daemons(
-            node,
-            folder,
-            binaries.folder,
-            credentials.kubeconfig(f"kubelet-{node.name}"),
-            credentials.kubeconfig("kube-proxy"),
-        )
+        daemons = node_config.node_daemons(node, folder, binaries.folder, credentials)
         # Ways to those that may come later too: then a node that runs needs not be told of them.
         spec = node_config.init_spec(node, folder, plan.plan_nodes(plan.MAX_NODES), daemons)
         return {

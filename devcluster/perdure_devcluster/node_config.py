@@ -9,6 +9,8 @@ from typing import Any
 
 from perdure_devcluster import plan
 from perdure_devcluster.controlplane import NODE_LEASE_SECONDS
+from perdure_devcluster.credentials import Credentials
+from perdure_devcluster.paths import PYTHON
 from perdure_devcluster.plan import NodePlan
 
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
@@ -162,22 +164,25 @@ class NodeDaemon:
     socket: str = ""
 
 
-def node_daemons(
-    node: NodePlan, folder: Path, binaries: Path, kubelet_kubeconfig: Path, proxy_kubeconfig: Path
-) -> list[NodeDaemon]:
-    """containerd, kubelet and kube-proxy, in the order of their start."""
+def node_daemons(node: NodePlan, folder: Path, binaries: Path, credentials: Credentials) -> list[NodeDaemon]:
+    """containerd, network-policies, kubelet and kube-proxy, in the order of their start."""
     return [
         NodeDaemon(
             "containerd",
             ("/usr/bin/containerd", "--config", f"{folder}/etc/containerd.toml"),
             socket=CONTAINERD_SOCKET,
         ),
+        # Before the kubelet, which starts pods again as soon as it runs.
+        NodeDaemon(
+            "network-policies",
+            (str(PYTHON), "-m", "perdure_devcluster.policies.agent", node.name, str(credentials.folder)),
+        ),
         NodeDaemon(
             "kubelet",
             (
                 f"{binaries}/kubelet",
                 f"--config={folder}/etc/kubelet.json",
-                f"--kubeconfig={kubelet_kubeconfig}",
+                f"--kubeconfig={credentials.kubeconfig(f'kubelet-{node.name}')}",
                 f"--hostname-override={node.name}",
                 f"--node-ip={node.address}",
                 f"--node-labels=perdure.dev/devcluster-node={node.number}",
@@ -187,7 +192,7 @@ def node_daemons(
             "kube-proxy",
             (
                 f"{binaries}/kube-proxy",
-                f"--kubeconfig={proxy_kubeconfig}",
+                f"--kubeconfig={credentials.kubeconfig('kube-proxy')}",
                 f"--hostname-override={node.name}",
                 "--proxy-mode=nftables",
                 f"--cluster-cidr={plan.POD_NETWORK}",

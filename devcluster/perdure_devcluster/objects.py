@@ -14,6 +14,7 @@ _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _KUBE_SYSTEM = "/api/v1/namespaces/kube-system"
 _COREDNS = "perdure-devcluster-coredns"
 _VOLUMES = "perdure-devcluster-volumes"
+_NETWORK_POLICIES = "perdure-devcluster-network-policies"
 
 
 def cluster_objects() -> dict[str, Json]:
@@ -21,6 +22,8 @@ def cluster_objects() -> dict[str, Json]:
     return {
         f"{_RBAC}/clusterroles/{_COREDNS}": _coredns_role(),
         f"{_RBAC}/clusterrolebindings/{_COREDNS}": _binding(_COREDNS, _COREDNS),
+        f"{_RBAC}/clusterroles/{_NETWORK_POLICIES}": _network_policies_role(),
+        f"{_RBAC}/clusterrolebindings/{_NETWORK_POLICIES}": _binding(_NETWORK_POLICIES, _NETWORK_POLICIES),
         f"{_RBAC}/clusterrolebindings/{_VOLUMES}": _binding(_VOLUMES, "system:persistent-volume-provisioner"),
         f"{_KUBE_SYSTEM}/services/kube-dns": _dns_service(),
         "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices/kube-dns": _dns_slice(),
@@ -77,6 +80,18 @@ def _coredns_role() -> Json:
                 "resources": ["endpointslices"],
                 "verbs": ["list", "watch"],
             },
+        ],
+    }
+
+
+def _network_policies_role() -> Json:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": _NETWORK_POLICIES},
+        "rules": [
+            {"apiGroups": [""], "resources": ["pods", "namespaces"], "verbs": ["list", "watch"]},
+            {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["list", "watch"]},
         ],
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from perdure_devcluster import controlplane, credentials, network, node_config, objects, plan
+from perdure_devcluster import controlplane, credentials, network, node, node_config, objects, plan
 from perdure_devcluster.binaries import Binaries
 from perdure_devcluster.credentials import Credentials
 from perdure_devcluster.errors import DevclusterError
@@ -82,6 +82,13 @@ def test_a_node_has_a_route_to_every_other_nodes_pods_and_to_nowhere_else() -> N
 def test_a_pods_addresses_come_from_its_nodes_network() -> None:
     document = json.loads(node_config.cni_config(NodePlan(7)))
     assert document["plugins"][0]["ipam"]["ranges"] == [[{"subnet": "198.18.7.0/24"}]]
+
+
+def test_a_nodes_daemons_are_those_that_can_be_named_and_its_rules_come_before_its_pods() -> None:
+    daemons = node_config.node_daemons(NodePlan(1), FOLDER, Path("/bin"), Credentials(Path("/keys")))
+
+    assert tuple(daemon.name for daemon in daemons) == node.DAEMONS
+    assert node.DAEMONS.index("network-policies") < node.DAEMONS.index("kubelet")
 
 
 def test_components_are_made_in_the_order_of_their_start(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""NetworkPolicies, kept on each node: read from the API server, rendered into nftables."""
