@@ -155,6 +155,15 @@ def service_name(name: str) -> str:
     return f"tj-{_slug(name, LABEL_VALUE_LIMIT - len(tail) - 3)}{tail}"
 
 
+def network_policy_name(name: str, uid: str) -> str:
+    """The name of the NetworkPolicy around a TrainingJob's pods: a DNS label.
+
+    The digest is of the uid: the policy of an earlier object of the same name may be there still.
+    """
+    tail = f"-{_digest(uid)}"
+    return f"tj-{_slug(name, LABEL_VALUE_LIMIT - len(tail) - 3)}{tail}"
+
+
 def label_value(name: str) -> str:
     """A label value for a TrainingJob's name: the name itself where it fits, else its head and a digest."""
     if len(name) <= LABEL_VALUE_LIMIT:

@@ -116,6 +116,7 @@ DEPLOYMENTS: Final = Collection("apps/v1", "deployments")
 PODS: Final = Collection("v1", "pods")
 SERVICES: Final = Collection("v1", "services")
 EVENTS: Final = Collection("v1", "events")
+NETWORK_POLICIES: Final = Collection("networking.k8s.io/v1", "networkpolicies")
 SECRETS: Final = Collection("v1", "secrets")
 TOKEN_REVIEWS: Final = Collection("authentication.k8s.io/v1", "tokenreviews")
 

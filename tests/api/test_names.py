@@ -56,3 +56,11 @@ def test_two_jobs_have_two_services() -> None:
     assert names.service_name("bible") == "tj-bible"
     assert names.service_name("a.b") != names.service_name("a-b")
     assert names.service_name("a" * 63) != names.service_name("a" * 64)
+
+
+@pytest.mark.parametrize("name", ["bible", "llama.v2", "a" * 253])
+def test_a_network_policys_name_is_a_dns_label_and_differs_by_uid(name: str) -> None:
+    one, other = (names.network_policy_name(name, uid) for uid in ("1", "2"))
+
+    assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", one)
+    assert one != other

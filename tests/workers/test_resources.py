@@ -75,6 +75,27 @@ async def test_one_node_gets_a_job_and_nothing_else(activities: ResourceActiviti
     assert of_job(api_server, request) == ["job.batch/one-1"]
 
 
+async def test_a_job_is_isolated_by_a_policy_that_outlives_its_pods_and_says_what_is_said_now(
+    api_server: ApiServer,
+) -> None:
+    rules: list[dict[str, object]] = [{"ports": [{"port": 443}]}]
+    request = wish(api_server, "isolated", nodes=1)
+    policy = names.network_policy_name("isolated", request.job.uid)
+    async with await Cluster.connect("tests", kubeconfig=str(api_server.kubeconfig)) as cluster:
+        record = partial(record_event, cluster, source=EventSource("tests", "one"))
+        isolating = ResourceActivities(cluster, lambda: PodDefaults(trainer_image="t", egress=tuple(rules)), record)
+        environment = ActivityEnvironment()
+        await environment.run(isolating.create_training_job, request)
+        rules[:] = [{"ports": [{"port": 8443}]}]
+        await environment.run(isolating.create_training_job, request)
+        await environment.run(isolating.cleanup_resources, CleanUp(job=request.job))
+
+    assert of_job(api_server, request) == []
+    kept = json.loads(api_server.kubectl("get", "networkpolicy", policy, "-o", "json"))
+    assert [rule.get("ports") for rule in kept["spec"]["egress"]] == [None, [{"port": 8443, "protocol": "TCP"}]]
+    assert kept["metadata"]["ownerReferences"][0]["uid"] == request.job.uid
+
+
 async def test_a_service_of_somebody_else_is_neither_used_nor_deleted(
     activities: ResourceActivities, api_server: ApiServer
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -42,6 +42,8 @@ class PodDefaults:
     progress_ca: str | None = None
     """PEM. Without it nothing is told, and training goes on all the same."""
     image_pull_secrets: tuple[str, ...] = ()
+    egress: tuple[Mapping[str, Any], ...] | None = None
+    """What they may reach beside each other, as rules of a NetworkPolicy; None: they get no policy."""
 
 
 def training_job(
@@ -137,6 +139,36 @@ def rank_service(job: JobRef) -> Document:
             "publishNotReadyAddresses": True,
             "selector": selector,
             "ports": [{"name": "rank-0", "port": pod.MASTER_PORT}],
+        },
+    }
+
+
+def network_policy(job: JobRef, egress: Sequence[Mapping[str, Any]]) -> Document:
+    """The NetworkPolicy around the pods of a job, of whichever attempt: each other, and what the installation names.
+
+    Owned by the TrainingJob, and never deleted by us: it must hold for as long as a pod may run, also for one on a
+    node that does not answer.
+    """
+    ours = {"podSelector": {"matchLabels": {names.LABEL_JOB_UID: job.uid}}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {
+            "name": names.network_policy_name(job.name, job.uid),
+            "namespace": job.namespace,
+            "labels": {
+                names.LABEL_MANAGED_BY: names.MANAGED_BY,
+                names.LABEL_JOB: names.label_value(job.name),
+                names.LABEL_JOB_UID: job.uid,
+            },
+            "annotations": {names.ANNOTATION_JOB_NAME: job.name},
+            "ownerReferences": [_owner(job)],
+        },
+        "spec": {
+            **ours,
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"from": [ours]}],
+            "egress": [{"to": [ours]}, *(dict(rule) for rule in egress)],
         },
     }
 

@@ -201,6 +201,7 @@ def _workers(  # noqa: PLR0913, PLR0917 - what a process is made of comes togeth
             progress_url=settings.progress_url,
             progress_ca=certificate.authority() if certificate else None,
             image_pull_secrets=settings.image_pull_secrets,
+            egress=settings.training_egress,
         )
 
     source = _source(settings)

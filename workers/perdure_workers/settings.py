@@ -9,7 +9,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from temporalio.common import WorkerDeploymentVersion
 
@@ -56,6 +56,8 @@ class WorkerSettings:
     progress_interval_seconds: float = 5.0
     store_env: Mapping[str, str] = field(default_factory=dict)
     store_secret: str | None = None
+    training_egress: tuple[Mapping[str, Any], ...] | None = None
+    """What training pods may reach beside each other, as rules of a NetworkPolicy; None: whatever the cluster lets."""
     grace_seconds: float = 45.0
     """Time for running activities to end after SIGTERM."""
     version: WorkerDeploymentVersion | None = None
@@ -92,6 +94,7 @@ class WorkerSettings:
                 read.integer("PERDURE_PROGRESS_INTERVAL_SECONDS", int(cls.progress_interval_seconds), 1, 3600)
             ),
             store_env=read.mapping("PERDURE_STORE_ENV"),
+            training_egress=read.rules("PERDURE_TRAINING_EGRESS"),
             store_secret=read.text("PERDURE_STORE_SECRET", "") or None,
             grace_seconds=float(read.integer("PERDURE_GRACE_SECONDS", int(cls.grace_seconds), 0, 86_400)),
             version=_version(read.text("PERDURE_WORKER_BUILD", "")),
@@ -151,3 +154,15 @@ class _Reader:
         if not isinstance(document, dict) or not all(isinstance(value, str) for value in document.values()):
             raise SettingsError(f"{name} is {found}; expected a JSON object whose values are texts")
         return document
+
+    def rules(self, name: str) -> tuple[Mapping[str, Any], ...] | None:
+        found = self._environment.get(name)
+        if not found:
+            return None
+        try:
+            document = json.loads(found)
+        except ValueError as error:
+            raise SettingsError(f"{name} is no JSON: {error}; expected a list of egress rules") from error
+        if not isinstance(document, list) or not all(isinstance(rule, dict) for rule in document):
+            raise SettingsError(f"{name} is {found}; expected a JSON list of egress rules, as a NetworkPolicy has them")
+        return tuple(document)

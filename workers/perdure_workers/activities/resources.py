@@ -17,6 +17,7 @@ from perdure_api.workflow import JobRef
 from perdure_control.cluster import (
     JOBS,
     MERGE_PATCH,
+    NETWORK_POLICIES,
     PODS,
     SERVICES,
     Cluster,
@@ -31,7 +32,7 @@ from perdure_control.statuses import TRAINING_JOBS
 from perdure_workers.activities.adoption import NotUsable, adopted
 from perdure_workers.activities.refusal import refusal
 from perdure_workers.attempts.recall import attempts_shown
-from perdure_workers.manifests import PodDefaults, needs_service, rank_service, training_job
+from perdure_workers.manifests import PodDefaults, needs_service, network_policy, rank_service, training_job
 from perdure_workers.messages import (
     ActivityName,
     AttemptsFound,
@@ -74,8 +75,11 @@ class ResourceActivities:
         job = request.job
         if request.attempt > 1 and not await self._is_there(job):
             raise refusal(Reason.CANCELLED, "its TrainingJob is gone, and nobody could tell its workflow so")
-        manifest = training_job(job, request.spec, request.attempt, self._defaults(), request.kueue_queue)
+        defaults = self._defaults()
+        manifest = training_job(job, request.spec, request.attempt, defaults, request.kueue_queue)
         try:
+            if defaults.egress is not None:
+                await self._isolate(job, network_policy(job, defaults.egress))
             if needs_service(request.spec):
                 await self._create_service(job)
             await self._cluster.create(JOBS.path(job.namespace), manifest, fieldManager=names.FIELD_MANAGER_WORKFLOW)
@@ -165,6 +169,22 @@ class ResourceActivities:
         except NotFound:
             return False
 
+    async def _isolate(self, job: JobRef, policy: Document) -> None:
+        """Before the Job, so that no pod is there without it; what it says may have changed since the last attempt."""
+        name = policy["metadata"]["name"]
+        try:
+            await self._cluster.create(
+                NETWORK_POLICIES.path(job.namespace), policy, fieldManager=names.FIELD_MANAGER_WORKFLOW
+            )
+        except Conflict:
+            path = NETWORK_POLICIES.path(job.namespace, name)
+            metadata = (await self._cluster.get(path))["metadata"]
+            if not _is_of(job, metadata):
+                message = f"a NetworkPolicy {name} that is not ours exists in namespace {job.namespace}; delete it"
+                raise refusal(Reason.JOB_REFUSED, message) from None
+            current = {"metadata": {"uid": metadata["uid"]}, "spec": policy["spec"]}
+            await self._cluster.patch(path, current, content_type=MERGE_PATCH)
+
     async def _create_service(self, job: JobRef) -> None:
         """Before the Job: a name that was asked for too early is not found for a while."""
         service = rank_service(job)
@@ -187,13 +207,16 @@ class ResourceActivities:
         except NotFound:
             return None
         metadata: Document = found["metadata"]
-        owners = {owner["uid"] for owner in metadata.get("ownerReferences") or []}
-        return metadata if job.uid in owners else None
+        return metadata if _is_of(job, metadata) else None
 
     async def _list(self, path: str, selector: str) -> list[Document]:
         answer = await self._cluster.get(path, labelSelector=selector)
         items: list[Document] = answer.get("items") or []
         return items
+
+
+def _is_of(job: JobRef, metadata: Document) -> bool:
+    return job.uid in {owner["uid"] for owner in metadata.get("ownerReferences") or []}
 
 
 def _stuck(pods: list[Document]) -> EventNote:
