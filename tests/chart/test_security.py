@@ -60,6 +60,14 @@ def test_the_cluster_roles_are_exactly_these(chart: Chart, everything: Values) -
     }
 
 
+def test_only_with_network_policies_may_workers_make_and_change_such_and_never_delete_them(
+    chart: Chart, everything: Values
+) -> None:
+    role = chart.one("ClusterRole", "perdure-worker", everything, {"networkPolicies": {"enabled": True}})
+
+    assert _table(role) == {**WORKER, ("networking.k8s.io", "networkpolicies"): {"get", "create", "patch"}}
+
+
 def test_the_only_right_to_a_secret_is_the_operators_to_the_receivers(chart: Chart, everything: Values) -> None:
     rules = {each["metadata"]["name"]: each["rules"] for each in chart.documents(everything) if each["kind"] == "Role"}
 

@@ -63,6 +63,11 @@ def test_a_typo_is_refused_by_name(chart: Chart, path: tuple[str, ...]) -> None:
         ({"limits": {"namespaces": {"ml": None}}}, "limits.namespaces.ml: Invalid type"),
         ({"limits": {"namespaces": {"Ml": 1}}}, "limits.namespaces"),
         ({"operator": {"tolerations": [{"efect": "NoSchedule"}]}}, "Additional property efect is not allowed"),
+        ({"networkPolicies": {"dns": {"to": [{"podselector": {}}]}}}, "Additional property podselector is not allowed"),
+        ({"networkPolicies": {"dns": {"to": [{"ipBlock": "192.0.2.0/24"}]}}}, "networkPolicies.dns.to.0.ipBlock"),
+        ({"networkPolicies": {"dns": {"ports": []}}}, "networkPolicies.dns.ports: Array must have at least 1 items"),
+        ({"networkPolicies": {"objectStore": {"ports": [70000]}}}, "networkPolicies.objectStore.ports.0: Must be less"),
+        ({"networkPolicies": {"extraEgress": {"training": [{"from": []}]}}}, "Additional property from is not allowed"),
     ],
     ids=lambda value: "" if isinstance(value, str) else json.dumps(value),
 )
@@ -115,6 +120,19 @@ def test_a_value_of_the_wrong_form_is_refused_by_name(chart: Chart, values: Valu
             {"objectStore": {"secretName": "", "quickStart": {"enabled": True, "secretKey": "a-secret-key"}}},
             "no objectStore.secretName",
             id="nowhere to put credentials",
+        ),
+        pytest.param(
+            {"networkPolicies": {"enabled": True}},
+            "Found networkPolicies.enabled and no networkPolicies.objectStore.to",
+            id="a store that policies do not know",
+        ),
+        pytest.param(
+            {
+                "networkPolicies": {"enabled": True, "objectStore": {"to": [{"podSelector": {}}]}},
+                "metrics": {"podMonitor": {"enabled": True}},
+            },
+            "Found networkPolicies.enabled, metrics.podMonitor.enabled and no networkPolicies.monitoring.from",
+            id="a Prometheus that policies do not know",
         ),
     ],
 )

@@ -43,6 +43,13 @@ rendered from values that contradict each other.
 {{- if and $scaling.enabled (eq $scaling.provider "keda") (not $scaling.prometheusAddress) }}
 {{- fail "\n\nworker.autoscaling.provider is keda and worker.autoscaling.prometheusAddress is empty, expected the URL of a Prometheus that scrapes the scaler, such as http://prometheus.monitoring.svc:9090. Set it." }}
 {{- end }}
+{{- $policies := .Values.networkPolicies }}
+{{- if and $policies.enabled (not .Values.objectStore.quickStart.enabled) (not $policies.objectStore.to) }}
+{{- fail "\n\nFound networkPolicies.enabled and no networkPolicies.objectStore.to, expected where the object store is: NetworkPolicies know no names of hosts, and to training pods everything else is closed. Name its pods, or its addresses, such as [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 169.254.0.0/16]}}] for one on the Internet." }}
+{{- end }}
+{{- if and $policies.enabled .Values.metrics.podMonitor.enabled (not $policies.monitoring.from) }}
+{{- fail "\n\nFound networkPolicies.enabled, metrics.podMonitor.enabled and no networkPolicies.monitoring.from, expected who reads metrics, or Prometheus is not let in. Name it, such as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]." }}
+{{- end }}
 {{- if and .Values.objectStore.quickStart.enabled (not .Values.objectStore.secretName) }}
 {{- fail "\n\nFound objectStore.quickStart.enabled and no objectStore.secretName, expected a name for the Secret that its credentials are written to, such as perdure-object-store." }}
 {{- end }}
