@@ -58,6 +58,7 @@ NOT_RUN = {
     "kubectl create secret generic temporal-client": "needs a Temporal behind TLS; tests/control have one",
     "helm upgrade perdure charts/perdure": "needs other operators; tests/chart render what is set",
     "kubectl get --raw": "needs a pod, or a scaler, that runs",
+    'kubectl exec "$(kubectl get pods': "needs a pod that trains; tests/cluster/test_network_policies.py asks from one",
     "kubectl port-forward --namespace": "takes a fixed port of the machine and goes on in the background",
 }
 """Beginnings of shell blocks that are not run, each with its reason. Every other one is."""
