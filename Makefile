@@ -15,7 +15,8 @@ CLUSTER ?= devcluster
 NAMESPACE ?= perdure-demo
 REGISTRY ?=
 
-export PYTHONDONTWRITEBYTECODE := 1
+# Bytecode of packages, sources and tests alike, none of it beside them: starting Python is most of what many tests cost.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(BUILD)/bytecode
 
 .PHONY: help
 help: ## What you can do
