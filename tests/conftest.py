@@ -54,6 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ]
     if unmarked:
         raise pytest.UsageError(f"these tests need a real API server; mark them `cluster`: {', '.join(unmarked[:5])}")
+    items.sort(key=lambda item: item.get_closest_marker("early") is None)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tests.chaos.witness import trainer_processes
 from tests.cluster.conftest import Document, Jobs, condition, phase, step
 from tests.cluster.test_steering import adapter_of, events
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.early, pytest.mark.timeout(900)]
 
 MEBIBYTE = 2**20
 
@@ -45,7 +45,7 @@ def test_two_pods_train_as_one_and_rank_0_leaves_the_result(jobs: Jobs, tiny_inp
     epoch = of_two_nodes(tiny_inputs, epochs=1, batchSize=2, sequenceLength=16)
     jobs.create("two", epoch)
     jobs.create("one", {**epoch, "training": {**epoch["training"], "batchSize": 4}, "resources": {"nodes": 1}})
-    two, one = (jobs.finished(name, seconds=240) for name in ("two", "one"))
+    two, one = (jobs.finished(name, seconds=480) for name in ("two", "one"))
 
     assert phase(two) == "Succeeded", two["status"]
     assert [attempt["reason"] for attempt in two["status"]["attempts"]] == ["Completed"]
@@ -66,7 +66,7 @@ def test_when_one_pod_dies_whichever_the_attempt_ends_and_the_next_goes_on(
         begun = jobs.until("loses", partial(is_running, attempt=attempt), 240)
         saved.append(newest(jobs.until("loses", partial(has_saved_after, step=newest(begun)), 240)))
         jobs.kubectl("delete", "pod", rank(jobs, "loses", number), "--force", "--grace-period=0")
-    job = jobs.finished("loses", seconds=300)
+    job = jobs.finished("loses", seconds=480)
 
     assert phase(job) == "Succeeded", job["status"]
     attempts = job["status"]["attempts"]
@@ -84,7 +84,7 @@ def seldom(tiny_inputs: Document) -> Document:
 @pytest.fixture(scope="module")
 def undisturbed(jobs: Jobs, seldom: Document) -> Document:
     jobs.create("undisturbed", seldom)
-    return jobs.finished("undisturbed", seconds=240)
+    return jobs.finished("undisturbed", seconds=480)
 
 
 @pytest.mark.parametrize("lost", [0, 1])
@@ -96,7 +96,7 @@ def test_a_pod_that_is_killed_between_two_checkpoints_costs_no_step(
     jobs.create(killed, seldom)
     begun = jobs.until(killed, lambda job: newest(job) > 0 and step(job) >= newest(job) + 20, 240)
     kill_rank(begun, lost)
-    job = jobs.finished(killed, seconds=300)
+    job = jobs.finished(killed, seconds=480)
 
     assert phase(job) == "Succeeded", job["status"]
     first, second = job["status"]["attempts"]

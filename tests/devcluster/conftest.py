@@ -19,17 +19,16 @@ from perdure_devcluster.waiting import wait_for
 
 
 @pytest.fixture(scope="session")
-def running() -> Iterator[RunningCluster]:
-    """The machine's cluster, brought up; it is left running."""
+def running() -> RunningCluster:
+    """The machine's cluster, brought up where it is down; it is left running."""
     paths = paths_from_environment(os.environ)
     cluster = Cluster(paths, load_settings(paths))
+    # One that is up is left as it is: another test may have broken a node of it on purpose, which `up` would mend.
     with cluster.locked():
-        cluster.up()
+        if not cluster.daemons.running("kube-apiserver"):
+            cluster.up()
     credentials = Credentials(paths.credentials)
-    yield RunningCluster(cluster, Api(credentials.file("ca.crt"), credentials.token("admin")))
-    # Whatever a test broke is mended for those who use the cluster next; others may have more nodes by now.
-    with cluster.locked():
-        Cluster(paths, load_settings(paths)).up()
+    return RunningCluster(cluster, Api(credentials.file("ca.crt"), credentials.token("admin")))
 
 
 @pytest.fixture(scope="session")
