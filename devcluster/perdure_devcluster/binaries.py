@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,9 @@ _LINKER_FLAGS = (
     f" -X {_VERSION_PACKAGE}.gitMinor={_MINOR}"
 )
 BUILD_FLAGS = ("-trimpath", "-buildvcs=false", f"-ldflags={_LINKER_FLAGS}")
+KWOK_VERSION = "0.7.0"
+KWOK_PACKAGES = {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}
+KWOK_FLAGS = ("-trimpath", "-buildvcs=false", "-ldflags=-s -w")
 _BUILDS_KEPT = 3
 # The first that reads a go.mod with a newer version in it, and fetches that version.
 _OLDEST_GO = (1, 21)
@@ -83,20 +86,30 @@ def module_sources(module: Path) -> list[tuple[str, bytes]]:
 
 def build_binaries(cache: Path) -> Binaries:
     """The programs, from the cache or built now (about six minutes on two cores)."""
-    module = SOURCE / "go"
-    key = cache_key(module_sources(module), _go_version(), BUILD_FLAGS)
-    folder = cache / "bin" / key
+    what = f"Kubernetes {KUBERNETES_VERSION}, etcd and CoreDNS (first time: some minutes)"
+    return Binaries(_built(SOURCE / "go", PACKAGES, BUILD_FLAGS, cache / "bin", what))
+
+
+def build_kwok(cache: Path) -> Path:
+    """KWOK's program, from the cache or built now (about two minutes on two cores)."""
+    what = f"KWOK {KWOK_VERSION} (first time: some minutes)"
+    return _built(SOURCE / "kwok", KWOK_PACKAGES, KWOK_FLAGS, cache / "kwok", what) / "kwok"
+
+
+def _built(module: Path, packages: Mapping[str, str], flags: Sequence[str], cache: Path, what: str) -> Path:
+    """A folder below ``cache`` with the programs of ``packages``, built from a module of pinned sources."""
+    folder = cache / cache_key(module_sources(module), _go_version(), flags)
     if folder.is_dir():
-        return Binaries(folder)
-    say(f"building Kubernetes {KUBERNETES_VERSION}, etcd and CoreDNS (first time: some minutes)")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+        return folder
+    say(f"building {what}")
+    cache.mkdir(parents=True, exist_ok=True)
     # Built beside its place and renamed: a folder that is there is complete.
-    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".building-"))
+    unfinished = Path(tempfile.mkdtemp(dir=cache, prefix=".building-"))
     try:
-        for name, package in PACKAGES.items():
+        for name, package in packages.items():
             with step(f"go build {name}"):
                 run(
-                    ["go", "build", *BUILD_FLAGS, "-o", unfinished / name, package],
+                    ["go", "build", *flags, "-o", unfinished / name, package],
                     environment={"CGO_ENABLED": "0", "GOFLAGS": "", "GOOS": "linux"},
                     folder=module,
                 )
@@ -105,8 +118,8 @@ def build_binaries(cache: Path) -> Binaries:
             unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    _forget_oldest(folder.parent)
-    return Binaries(folder)
+    _forget_oldest(cache)
+    return folder
 
 
 def _forget_oldest(cache: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from perdure_devcluster import base_image, debian, faults, images, status
+from perdure_devcluster import base_image, debian, faults, images, kwok, status
 from perdure_devcluster.cluster import Cluster, load_settings
 from perdure_devcluster.errors import DevclusterError
 from perdure_devcluster.paths import paths_from_environment
@@ -90,6 +90,10 @@ def _parser() -> argparse.ArgumentParser:
         component_command.add_argument("name", metavar="NAME", help="kube-apiserver, n1/kubelet, ... (see status)")
         component_command.set_defaults(run=_on_component, fault=component_fault)
 
+    kwok_command = command("kwok", "have nodes that are not there, for pods that do nothing")
+    kwok_command.add_argument("--nodes", type=int, required=True, help="how many (0: none, and no KWOK)")
+    kwok_command.set_defaults(run=_kwok)
+
     logs = command("logs", "print the log of a component, or of a node's first process")
     logs.add_argument("name", metavar="NAME", help="kube-apiserver, n1/kubelet, n1, ...")
     logs.add_argument("-f", "--follow", action="store_true", help="go on as it grows")
@@ -106,6 +110,7 @@ def _up(options: argparse.Namespace) -> None:
     cluster = _cluster(options.nodes, options.gpus_per_node)
     with cluster.locked():
         cluster.up()
+        kwok.forget_dead_nodes(cluster)
 
 
 def _down(options: argparse.Namespace) -> None:
@@ -140,6 +145,12 @@ def _on_component(options: argparse.Namespace) -> None:
 def _report(changed: object, name: str) -> None:
     # False, and not None: a fault that has nothing to say about it.
     say(f"{name}: nothing to do, it was so already" if changed is False else f"{name}: done")
+
+
+def _kwok(options: argparse.Namespace) -> None:
+    cluster = _cluster()
+    with cluster.locked():
+        kwok.have_nodes(cluster, options.nodes)
 
 
 def _logs(options: argparse.Namespace) -> None:

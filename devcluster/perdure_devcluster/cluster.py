@@ -163,7 +163,7 @@ class Cluster:
             if self.nodes.kill(node):
                 say(f"  {node.name} stopped")
             self.nodes.clean(node)
-        for name in reversed(controlplane.COMPONENTS):
+        for name in (controlplane.KWOK, *reversed(controlplane.COMPONENTS)):
             if self.daemons.stop(name):
                 say(f"  {name} stopped")
         self._remove_strays()
@@ -270,7 +270,7 @@ class Cluster:
 
     def _remove_strays(self) -> None:
         """Kill processes that carry our mark but are in no record: left by a lost state folder."""
-        names = [*controlplane.COMPONENTS, *(node.name for node in self.node_plans)]
+        names = [*controlplane.COMPONENTS, controlplane.KWOK, *(node.name for node in self.node_plans)]
         known = {identity for name in names if (identity := self.daemons.running(name))}
         strays = [
             identity

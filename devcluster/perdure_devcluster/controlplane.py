@@ -24,6 +24,9 @@ COMPONENTS = (
     "volumes",
 )
 
+# Runs only while there are nodes for it (see kwok.py).
+KWOK = "kwok"
+
 # A dead node is noticed after 8 s and its pods replaced 5 s later, where the
 # defaults are 50 s and 300 s: nobody waits that long in a test. The lease must
 # not be longer than the grace period, or nodes flap.
@@ -101,6 +104,7 @@ def ports(name: str) -> list[tuple[str, int]]:
         "kube-scheduler": [("127.0.0.1", 10259)],
         "coredns": [(plan.HOST_ADDRESS, plan.DNS_PORT)],
         "volumes": [],
+        KWOK: [],
     }[name]
 
 

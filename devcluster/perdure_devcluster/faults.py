@@ -71,7 +71,7 @@ def restart_component(cluster: Cluster, name: str) -> None:
 
 def log(cluster: Cluster, name: str) -> Path:
     """The log of a component, or of a node's first process."""
-    if any(name == entry.name for entry in cluster.node_plans):
+    if name == controlplane.KWOK or any(name == entry.name for entry in cluster.node_plans):
         path = cluster.daemons.log(name)
     else:
         component = parse_component(cluster, name)

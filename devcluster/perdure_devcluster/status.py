@@ -15,6 +15,8 @@ def report(cluster: Cluster) -> str:
     for name in controlplane.COMPONENTS:
         identity = cluster.daemons.running(name)
         lines.append(f"{name:24} {f'running, pid {identity.pid}' if identity else 'stopped'}")
+    if identity := cluster.daemons.running(controlplane.KWOK):
+        lines.append(f"{controlplane.KWOK:24} running, pid {identity.pid}")
     lines.append("")
     for node in cluster.node_plans:
         init = cluster.nodes.init(node)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 
 from perdure_devcluster import binaries
@@ -44,6 +47,32 @@ def test_all_of_kubernetes_is_pinned_at_one_version() -> None:
 def test_the_key_covers_every_source_of_the_module() -> None:
     covered = {path for path, _ in binaries.module_sources(SOURCE / "go")}
     assert {"go.mod", "go.sum", "cmd/pause/main.go", "cmd/coredns/main.go", "cmd/cri-image/main.go"} == covered
+
+
+def test_kwok_is_pinned_where_it_cannot_decide_what_kubernetes_is_built_from() -> None:
+    assert f"sigs.k8s.io/kwok v{binaries.KWOK_VERSION}" in (SOURCE / "kwok/go.mod").read_text()
+    assert "sigs.k8s.io/kwok" not in (SOURCE / "go/go.mod").read_text()
+    assert {path for path, _ in binaries.module_sources(SOURCE / "kwok")} == {"go.mod", "go.sum"}
+
+
+def test_a_program_that_was_built_is_not_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def go(command: Sequence[str | Path], **_: object) -> str:
+        if command[1] == "env":
+            return "go1.26.8"
+        made.append(str(command[-1]))
+        Path(command[command.index("-o") + 1]).write_text("program")
+        return ""
+
+    monkeypatch.setattr(binaries, "run", go)
+    monkeypatch.setattr(binaries.shutil, "which", lambda _: "/usr/bin/go")
+
+    first, second = binaries.build_kwok(tmp_path), binaries.build_kwok(tmp_path)
+
+    assert first == second
+    assert first.read_text() == "program"
+    assert made == ["sigs.k8s.io/kwok/cmd/kwok"]
 
 
 @pytest.mark.parametrize("version", ["go1.21.0", "go1.25", "go1.26.8", "go2.0", "devel go1.27-abc"])
