@@ -121,6 +121,10 @@ bench-trainer: $(BUILD)/bench-venv/.ready $(DEMO)/eval.jsonl ## The built-in tra
 bench-recovery: install ## How long a job stands still after a fault, in its parts: ~20 minutes (BENCH="--times 5")
 	@$(PYTHON) -m bench.recovery $(BENCH)
 
+.PHONY: bench-control-plane
+bench-control-plane: install ## What a TrainingJob costs beside a plain Job, 1 to 1,000 of them: ~20 minutes (BENCH=--quick: three)
+	@$(PYTHON) -m bench.control_plane $(BENCH)
+
 $(BUILD)/bench-venv/.ready: locks/bench.txt $(VENV)/.ready
 	@echo "Python packages into $(BUILD)/bench-venv (pinned in locks/bench.txt) ..."
 	@$(VENV)/bin/uv venv --quiet --allow-existing $(BUILD)/bench-venv

@@ -66,7 +66,7 @@ def test_a_program_that_was_built_is_not_built_again(tmp_path: Path, monkeypatch
         return ""
 
     monkeypatch.setattr(binaries, "run", go)
-    monkeypatch.setattr(binaries.shutil, "which", lambda _: "/usr/bin/go")
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/go")
 
     first, second = binaries.build_kwok(tmp_path), binaries.build_kwok(tmp_path)
 
