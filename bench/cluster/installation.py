@@ -124,7 +124,7 @@ class Installation:
         return [pod for pod in pods if pod["status"].get("phase") == "Running"]
 
     async def idle(self, seconds: float) -> dict[str, Any]:
-        """What everything uses while nothing is asked of it: CPU seconds by process, and requests by kind, per second."""
+        """What all of it uses while nothing is asked: CPU seconds by process, and requests by kind, per second."""
         before = await self.reading()
         await asyncio.sleep(seconds)
         after = await self.reading()

@@ -29,6 +29,9 @@ class StandIn:
         self.stays: set[str] = set()
         self._versions = itertools.count(1)
 
+    async def on_create(self, path: str, document: Document) -> None:
+        """What a cluster would do with a new object; nothing, unless a test says so."""
+
     async def put(self, path: str, document: Document, type_: str = "ADDED") -> None:
         version = next(self._versions)
         document = {**document, "metadata": {**document.get("metadata", {}), "resourceVersion": str(version)}}
@@ -45,16 +48,17 @@ class StandIn:
             await self.put(f"{path}/{document['metadata']['name']}", document)
             if path == "/api/v1/namespaces":
                 await self.put(f"{path}/{document['metadata']['name']}/serviceaccounts/default", {})
+            await self.on_create(path, document)
             return web.json_response(document, status=201)
         if method == "DELETE":
             if path not in self.stays:
-                self.objects = {each: it for each, it in self.objects.items() if not f"{each}/".startswith(f"{path}/")}
+                self.objects = {each: it for each, it in self.objects.items() if not _is_within(each, path)}
             return web.json_response({})
         if "watch" in request.query:
             return await self._watch(request)
         if path in self.objects:
             return web.json_response(self.objects[path])
-        if path.rpartition("/")[2] in {"namespaces", "trainingjobs", "pods"}:
+        if path.rpartition("/")[2] in {"namespaces", "trainingjobs", "pods", "jobs"}:
             return self._list(request)
         return web.json_response({"message": "not found"}, status=404)
 
@@ -96,9 +100,15 @@ class StandIn:
         return response
 
 
+def _is_within(path: str, deleted: str) -> bool:
+    """Whether an object is the deleted one, or in the deleted namespace."""
+    _, _, namespace = deleted.partition("/api/v1/namespaces/")
+    return path == deleted or (bool(namespace) and "/" not in namespace and f"/namespaces/{namespace}/" in path)
+
+
 @asynccontextmanager
-async def stand_in() -> AsyncIterator[tuple[StandIn, Api]]:
-    server = StandIn()
+async def stand_in(kind: type[StandIn] = StandIn) -> AsyncIterator[tuple[StandIn, Api]]:
+    server = kind()
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", server.answer)
     runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=1)
