@@ -125,6 +125,10 @@ bench-recovery: install ## How long a job stands still after a fault, in its par
 bench-control-plane: install ## What a TrainingJob costs beside a plain Job, 1 to 1,000 of them: ~20 minutes (BENCH=--quick: three)
 	@$(PYTHON) -m bench.control_plane $(BENCH)
 
+.PHONY: bench-watch
+bench-watch: install ## What running jobs cost, 1,000 and 5,000 of them held for ten minutes: ~45 minutes (BENCH=--quick: five)
+	@$(PYTHON) -m bench.watch $(BENCH)
+
 $(BUILD)/bench-venv/.ready: locks/bench.txt $(VENV)/.ready
 	@echo "Python packages into $(BUILD)/bench-venv (pinned in locks/bench.txt) ..."
 	@$(VENV)/bin/uv venv --quiet --allow-existing $(BUILD)/bench-venv

@@ -57,11 +57,8 @@ class Installation:
         Raises:
             BenchError: a part of it does not run.
         """
-        pods = [
-            pod
-            for pod in await self.api.items(f"/api/v1/namespaces/{SYSTEM}/pods", {"labelSelector": _PARTS})
-            if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
-        ]
+        everything = await self.api.items(f"/api/v1/namespaces/{SYSTEM}/pods", {"labelSelector": _PARTS})
+        pods = [pod for pod in everything if _runs(pod)]
         components = {pod["metadata"]["uid"]: pod["metadata"]["labels"].get(_COMPONENT, OTHERS) for pod in pods}
         named = {uid: component if component in OURS else OTHERS for uid, component in components.items()}
         found: dict[str, list[Process]] = {name: [] for name in (*CONTROL_PLANE, *OURS, OTHERS)}
@@ -118,10 +115,10 @@ class Installation:
         return found
 
     async def pods_of(self, component: str) -> list[Document]:
-        """Running pods of a component."""
+        """Running pods of a component, without those that are being deleted."""
         selector = f"{_PARTS},{_COMPONENT}={component}"
         pods = await self.api.items(f"/api/v1/namespaces/{SYSTEM}/pods", {"labelSelector": selector})
-        return [pod for pod in pods if pod["status"].get("phase") == "Running"]
+        return [pod for pod in pods if _runs(pod)]
 
     async def idle(self, seconds: float) -> dict[str, Any]:
         """What all of it uses while nothing is asked: CPU seconds by process, and requests by kind, per second."""
@@ -154,6 +151,10 @@ class Installation:
             "chart": worker["metadata"]["labels"].get("helm.sh/chart", ""),
             "workers": workers,
         }
+
+
+def _runs(pod: Document) -> bool:
+    return pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
 
 
 @asynccontextmanager

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.cluster import temporal
-from bench.cluster.errors import BenchError
+from bench.cluster import output, temporal
 from bench.cluster.installation import CONTROL_PLANE, OURS
 from bench.cluster.plot import Bar, drawn
 from bench.cluster.session import BUILD, finished, session
+from bench.cluster.sizes import sizes
 from bench.cluster.workload import KINDS
 from bench.control_plane.report import conditions, tables
 from bench.control_plane.results import Plan, Results, load
@@ -57,25 +57,7 @@ def picture(results: Results) -> bytes:
 def write(results: Results, path: Path) -> None:
     """Raw results, the tables and the picture, side by side."""
     results.save(path)
-    text = f"{conditions(results)}\n\n" + "\n\n".join(f"{title}:\n\n{table}" for title, table in tables(results))
-    path.with_suffix(".md").write_text(text + "\n")
-    if results.runs:
-        path.with_suffix(".png").write_bytes(picture(results))
-
-
-def sizes(text: str) -> tuple[int, ...]:
-    """Numbers with commas between them.
-
-    Raises:
-        argparse.ArgumentTypeError: they are none.
-    """
-    try:
-        found = tuple(int(word) for word in text.split(",") if word.strip())
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f'found "{text}", expected numbers such as 100,300,1000') from error
-    if not all(0 < size <= 10_000 for size in found):  # noqa: PLR2004 - what KWOK's nodes have addresses for
-        raise argparse.ArgumentTypeError(f'found "{text}", expected numbers from 1 to 10000')
-    return found
+    output.beside(path, output.text(conditions(results), tables(results)), picture(results) if results.runs else None)
 
 
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -101,12 +83,7 @@ async def measure(wanted: argparse.Namespace) -> int:
     async with session() as installation:
         facts = await installation.conditions() | {"idle": await installation.idle(IDLE_SECONDS)}
         results = load(wanted.results) if wanted.go_on else Results(facts)
-        for fact in ("cpu", "cpus", "kubernetes", "perdure", "workers"):
-            if results.conditions.get(fact) != facts[fact]:
-                raise BenchError(
-                    f"{wanted.results} was measured with {fact} {results.conditions.get(fact)}, here it is "
-                    f"{facts[fact]}; measure anew, without --go-on"
-                )
+        output.require_same(results.conditions, facts, wanted.results)
         client = await temporal.connect(installation)
         for plan in plans(wanted.one_by_one, wanted.sizes, wanted.times):
             if results.has(plan):
@@ -124,11 +101,9 @@ async def measure(wanted: argparse.Namespace) -> int:
 
 
 def show(results: Results, path: Path) -> int:
-    """Prints the tables."""
+    """Makes the tables of what was measured, and prints them."""
     write(results, path)
-    print("\n" + path.with_suffix(".md").read_text())
-    print(f"Raw results: {path}; as a picture: {path.with_suffix('.png')}")
-    return 0
+    return output.show(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -62,7 +63,7 @@ class Here:
 
     async def reading(self) -> Reading:
         self._asked += 30
-        return Reading(self.usage(), requests.Counter({requests.Request("pods", "POST"): self._asked}))
+        return Reading(self.usage(), Counter({requests.Request("pods", "POST"): self._asked}))
 
 
 class Temporal:
@@ -105,7 +106,7 @@ async def test_every_job_is_seen_to_its_end_and_nothing_is_left(kind: str, *, at
     temporal = Temporal()
     async with stand_in(Cluster) as (server, api):
         await discoverable(server)
-        made = await run.run(Here(api), Plan(kind, 40 if at_once else 25, at_once, 0), temporal)  # type: ignore[arg-type]
+        made = await run.run(Here(api), Plan(kind, 40 if at_once else 8, at_once, 0), temporal)  # type: ignore[arg-type]
         left = [path for path in server.objects if "/namespaces/" in path]
 
     assert len(made.jobs) == made.plan.jobs
@@ -117,7 +118,7 @@ async def test_every_job_is_seen_to_its_end_and_nothing_is_left(kind: str, *, at
     assert left == []
     if kind == OURS:
         assert made.story["events"] > 5
-        assert len(temporal.asked) == run.STORIES
+        assert len(temporal.asked) == min(run.STORIES, made.plan.jobs)
         assert temporal.asked[0].endswith("/j0/uid-of-j0")
     else:
         assert made.story == {}
