@@ -9,7 +9,8 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
+from transformers.integrations.gguf import reader
 
 from perdure_api.spec import LoraSpec, TrainingSpec
 from perdure_data.models import check_model_now
@@ -107,6 +108,11 @@ def test_the_file_is_read_once_and_names_are_looked_up_once(file: Path, monkeypa
 
 
 def test_afterwards_the_library_is_as_it_was(file: Path) -> None:
-    reader, name_map = gguf.GGUFReader, gguf.get_tensor_name_map
+    def names() -> tuple[Any, ...]:
+        parse: Any = modeling_gguf_pytorch_utils
+        mapped: Any = reader
+        return gguf.GGUFReader, gguf.get_tensor_name_map, parse._gguf_parse_value, mapped._mapped
+
+    before = names()
     loaded(file)
-    assert (gguf.GGUFReader, gguf.get_tensor_name_map) == (reader, name_map)
+    assert names() == before

@@ -22,8 +22,10 @@ class FusedLoraLinear(Linear):
             output: Tensor = super().forward(x, *args, **kwargs)
             return output
         name = self.active_adapters[0]
-        base, down, up = self.base_layer, self.lora_A[name].weight, self.lora_B[name].weight
-        return lora_linear(x, base.weight, base.bias, down, up, self.scaling[name])
+        base: Any = self.base_layer
+        down: Any = self.lora_A[name]
+        up: Any = self.lora_B[name]
+        return lora_linear(x, base.weight, base.bias, down.weight, up.weight, self.scaling[name])
 
     def _is_plain(self, x: Tensor) -> bool:
         """Whether the output is exactly base(x) + scaling * up(down(x)), in one number format."""

@@ -1,8 +1,8 @@
 """GGUF files, read as quickly as they can be.
 
 transformers (5.23) reads the head of a Llama's file anew for the configuration, the tokenizer and the weights, each of
-some 100,000 strings through np.memmap; and it makes the table of tensor names anew for each of hundreds of modules.
-For SmolLM2-135M that is ten times the work of making numbers of the weights.
+some 100,000 strings through np.memmap, and makes text of them byte by byte; and it makes the table of tensor names anew
+for each of hundreds of modules. For SmolLM2-135M that is ten times the work of making numbers of the weights.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any, Final
 import gguf
 import numpy as np
 from numpy.typing import NDArray
+from transformers import modeling_gguf_pytorch_utils
+from transformers.integrations.gguf import reader
 
 _ARRAY_HEAD: Final = struct.Struct("<IQ")
 _LENGTH: Final = struct.Struct("<Q")
@@ -65,9 +67,31 @@ class _Reader(gguf.GGUFReader):
 def read_once() -> Iterator[None]:
     """Inside, transformers finds what it has read and made before; in one thread at a time."""
     library: Any = gguf
-    reader, name_map = library.GGUFReader, library.get_tensor_name_map
-    library.GGUFReader, library.get_tensor_name_map = cache(_Reader), cache(name_map)
+    weights: Any = modeling_gguf_pytorch_utils
+    parse = weights._gguf_parse_value  # noqa: SLF001 - there is no other way in
+
+    def parsed(value: Any, kind: Any) -> Any:
+        """A text of ours is bytes already, which the library makes a list of, an array of that, and bytes again."""
+        return value.decode() if isinstance(value, bytes) else parse(value, kind)
+
+    with (
+        _replaced(library, "GGUFReader", cache(_Reader)),
+        _replaced(library, "get_tensor_name_map", cache(library.get_tensor_name_map)),
+        _replaced(weights, "_gguf_parse_value", parsed),
+        _replaced(reader, "_mapped", _mapped),
+    ):
+        yield
+
+
+def _mapped(path: str) -> NDArray[np.uint8]:
+    return np.asarray(np.memmap(path, mode="r", dtype=np.uint8))
+
+
+@contextmanager
+def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    usual = getattr(module, name)
+    setattr(module, name, value)
     try:
         yield
     finally:
-        library.GGUFReader, library.get_tensor_name_map = reader, name_map
+        setattr(module, name, usual)
