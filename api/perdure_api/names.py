@@ -93,6 +93,8 @@ PURGE_WORKFLOW_TYPE: Final = "PurgeWorkflow"
 """Deletes the checkpoints of a TrainingJob that is being deleted."""
 FINE_TUNE_WORKFLOW_TYPE: Final = "FineTuneWorkflow"
 """Makes a TrainingJob and follows it to its end."""
+DEAD_LETTER_WORKFLOW_TYPE: Final = "DeadLetterWorkflow"
+"""Holds work that failed for good until it was done after all, or is dropped."""
 
 CHECKPOINTS_FOLDER: Final = "checkpoints"
 """Below the folder of an attempt: its checkpoints, a folder each."""
@@ -115,6 +117,15 @@ _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 WORKFLOW_ID_PREFIX: Final = "trainingjob/"
 """Of the ids that belong to TrainingJobs: nobody else's workflow may take one."""
+
+
+DEAD_LETTER_ID_PREFIX: Final = "dead-letter/"
+"""Of the ids that belong to dead letters: nobody else's workflow may take one."""
+
+
+def dead_letter_id(run_id: str) -> str:
+    """The id of the workflow that holds a run that failed: there is one for each, however many workers see it."""
+    return f"{DEAD_LETTER_ID_PREFIX}{run_id}"
 
 
 def workflow_id(namespace: str, name: str, uid: str) -> str:

@@ -36,6 +36,7 @@ from perdure_workers.activities.resources import ResourceActivities
 from perdure_workers.activities.room import RoomActivities
 from perdure_workers.activities.storage import StorageActivities
 from perdure_workers.activities.training_jobs import TrainingJobActivities
+from perdure_workers.dead_letters import DeadLetterKeeper
 from perdure_workers.extensions import Extensions, tell, usable
 from perdure_workers.log_context import LogContext
 from perdure_workers.manifests import PodDefaults
@@ -48,6 +49,7 @@ from perdure_workers.settings import WorkerSettings
 from perdure_workers.slots import OwnPod, SlotsInUse, SlotsTold
 from perdure_workers.watching.index import AttemptIndex
 from perdure_workers.watching.informer import Informer, Sink
+from perdure_workers.workflows.dead_letter import DeadLetterWorkflow, MovingDeadLetterWorkflow
 from perdure_workers.workflows.fine_tune import FineTuneWorkflow
 from perdure_workers.workflows.purge import MovingPurgeWorkflow, PurgeWorkflow
 from perdure_workers.workflows.training import TrainingWorkflow
@@ -56,9 +58,10 @@ COMPONENT: Final = "perdure-worker"
 _CONNECT_PAUSE_SECONDS: Final = 2.0
 PASSED_THROUGH: Final = ("perdure_api", "perdure_workers", "perdure_control", "pydantic", "pydantic_core", "structlog")
 """Imported once instead of for each workflow: re-importing is most of what the sandbox costs."""
-WORKFLOWS: Final = (TrainingWorkflow, PurgeWorkflow, FineTuneWorkflow)
-VERSIONED_WORKFLOWS: Final = (TrainingWorkflow, MovingPurgeWorkflow, FineTuneWorkflow)
-"""The same, of workers that have a version: a workflow stays with the one that it began on, but for purges."""
+WORKFLOWS: Final = (TrainingWorkflow, PurgeWorkflow, FineTuneWorkflow, DeadLetterWorkflow)
+VERSIONED_WORKFLOWS: Final = (TrainingWorkflow, MovingPurgeWorkflow, FineTuneWorkflow, MovingDeadLetterWorkflow)
+"""The same, of workers that have a version: a workflow stays with the one that it began on, but for those that last as
+long as somebody else makes them wait."""
 
 log = structlog.get_logger(__name__)
 
@@ -98,7 +101,9 @@ async def run_worker(settings: WorkerSettings, workflows: Registry) -> None:
         temporal = Reachability()
         place = Place(settings.temporal_address, settings.temporal_namespace, settings.temporal_credentials)
         connection = Connection(place, identity=settings.pod_name)
-        checks = _checks(informers, polling, temporal, connection if place.files.tls else None)
+        keeper = DeadLetterKeeper(lambda: connection.client)
+        keeper.register(registry, workflows.entries)
+        checks = _checks(informers, polling, temporal, keeper, connection if place.files.tls else None)
         await stack.enter_async_context(serve_health(settings.http_port, checks, registry))
         certificate = Certificate(settings.progress_tls_folder) if settings.progress_tls_folder else None
         registry.register(GaugeCollector(Gauges(index, informers, certificate)))
@@ -130,6 +135,7 @@ async def run_worker(settings: WorkerSettings, workflows: Registry) -> None:
         for worker in workers:
             polling.append(await stack.enter_async_context(worker))  # noqa: PERF401 - one after the other
         lasting(connection.keep_fresh(partial(_use, polling)))
+        lasting(keeper.keep())
         build = settings.version.build_id if settings.version else None
         log.info("worker_started", slots=settings.slots, watch_slots=settings.watch_slots, build=build)
         try:
@@ -147,7 +153,11 @@ def _use(workers: list[Worker], client: Client) -> None:
 
 
 def _checks(
-    informers: list[Informer], polling: list[Worker], temporal: Reachability, connection: Connection | None
+    informers: list[Informer],
+    polling: list[Worker],
+    temporal: Reachability,
+    keeper: DeadLetterKeeper,
+    connection: Connection | None,
 ) -> Checks:
     """What is asked and told; of credentials only with a connection that has any."""
 
@@ -158,7 +168,7 @@ def _checks(
         return None if all(informer.synced for informer in informers) else "Jobs and pods are not listed yet"
 
     # A worker that does not reach Temporal still takes the reports of training pods: it stays ready.
-    told: dict[str, Check] = {"temporal": lambda: temporal.problem}
+    told: dict[str, Check] = {"temporal": lambda: temporal.problem, "dead letters": lambda: keeper.problem}
     if connection:
         told["temporal credentials"] = lambda: connection.problem
     return Checks(live={}, ready={"polling": polls, "watch": watch}, told=told)

@@ -5,6 +5,7 @@
     registry   all workflows that are installed, those of other packages too
     builtin    those that Perdure brings
     start      one is started, or the one that is there already is joined
+    letters    those that failed for good: listed, tried again, dropped
 
 A platform's own package needs `WorkflowEntry` (and `Duplicates`); who starts workflows needs `load_registry` and
 `start_workflow`.

@@ -8,6 +8,7 @@ FactoryError
 ├── InputTooLarge      Temporal would not take it
 ├── InvalidId          no workflow can have this id
 ├── AlreadyStarted     there is one of this id, and it is not to be joined
+├── NoDeadLetter       there is none of this id
 └── TemporalAway       no answer, or none to us
 """
 
@@ -44,6 +45,10 @@ class InvalidId(FactoryError):
 
 class AlreadyStarted(FactoryError):
     """There is a workflow of this id, and it is not to be joined."""
+
+
+class NoDeadLetter(FactoryError):
+    """There is no dead letter of this id."""
 
 
 class TemporalAway(FactoryError):

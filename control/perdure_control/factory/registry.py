@@ -16,8 +16,8 @@ from perdure_control.factory.errors import EntryError, FactoryError, RegistryErr
 ENTRY_POINTS: Final = "perdure.workflows"
 """The group in which a package names its entries: `nightly_report = "acme.reports:NIGHTLY_REPORT"`."""
 PERDURE: Final = "Perdure"
-_RESERVED_TYPES: Final = frozenset({names.WORKFLOW_TYPE, names.PURGE_WORKFLOW_TYPE})
-"""Started by the operator only."""
+_RESERVED_TYPES: Final = frozenset({names.WORKFLOW_TYPE, names.PURGE_WORKFLOW_TYPE, names.DEAD_LETTER_WORKFLOW_TYPE})
+"""Started by operator and workers only."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _loaded(point: metadata.EntryPoint) -> WorkflowEntry[Any]:
     if isinstance(entry.workflow, str) and entry.queue == names.TASK_QUEUE_CPU:
         raise EntryError(f"{entry.name}: its workflow is only named; expected the class, which our workers need")
     if entry.type in _RESERVED_TYPES:
-        raise EntryError(f"{entry.name}: workflows of type {entry.type} are started by the operator only; rename it")
+        raise EntryError(f"{entry.name}: workflows of type {entry.type} are started by Perdure only; rename it")
     return entry
 
 

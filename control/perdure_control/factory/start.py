@@ -25,6 +25,8 @@ ID_LIMIT_CHARACTERS: Final = 1000
 """Temporal's (limit.maxIDLength)."""
 MEMO_INPUT: Final = "perdure-input"
 """Memo: digest of the input, so that a second start with an id by hand knows whether it means the same."""
+MEMO_NAME: Final = "perdure-workflow"
+"""Memo: its name in the factory."""
 
 _CALL_TIMEOUT: Final = timedelta(seconds=10)
 
@@ -80,7 +82,7 @@ async def start_workflow(
             # Whether it was there is told by an error only; one that failed may be tried again.
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-            memo={MEMO_INPUT: digest(given)},
+            memo={MEMO_INPUT: digest(given), MEMO_NAME: entry.name},
             static_summary=entry.name,
             rpc_timeout=_CALL_TIMEOUT,
         )
@@ -127,6 +129,10 @@ def _checked_id(entry: WorkflowEntry[Any], id_: str) -> str:
             f"{id_} is an id of a TrainingJob's own workflow; expected one that does not begin with "
             f'"{names.WORKFLOW_ID_PREFIX}"'
         )
+    if id_.startswith(names.DEAD_LETTER_ID_PREFIX):
+        raise InvalidId(
+            f'{id_} is an id of a dead letter; expected one that does not begin with "{names.DEAD_LETTER_ID_PREFIX}"'
+        )
     return id_
 
 
@@ -146,6 +152,11 @@ def _refusal(client: Client, entry: WorkflowEntry[Any], error: RPCError) -> Temp
             f"the input of {entry.name} is larger than this Temporal takes ({error.message}). Put what is large into "
             f"the object store, and its URI into the input"
         )
+    return away(client, error)
+
+
+def away(client: Client, error: RPCError) -> TemporalAway:
+    """That Temporal gave no answer, as it is told."""
     return TemporalAway(
         f"Temporal at {client.service_client.config.target_host}, namespace {client.namespace}: "
         f"{error.status.name.lower()}: {error.message}"

@@ -43,7 +43,7 @@ def test_another_packages_stands_beside_them_with_its_origin() -> None:
         (f"{HERE}:NAMED_ONLY", "named_only: its workflow is only named; expected the class"),
         (
             f"{HERE}:IMPOSTOR",
-            "impostor: workflows of type TrainingWorkflow are started by the operator only; rename it",
+            "impostor: workflows of type TrainingWorkflow are started by Perdure only; rename it",
         ),
     ],
     ids=["no package", "no name", "something else", "no class", "the operator's"],

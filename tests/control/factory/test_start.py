@@ -138,8 +138,9 @@ async def test_an_id_of_a_workflow_of_another_type_is_not_joined(client: Client,
         ("x" * 1001, r"\(1001 characters\)"),
         ("a\nb", "that can be printed"),
         ("trainingjob/ns/job/uid", "is an id of a TrainingJob's own workflow"),
+        ("dead-letter/x", "is an id of a dead letter"),
     ],
-    ids=["empty", "long", "two lines", "the operator's"],
+    ids=["empty", "long", "two lines", "the operator's", "a dead letter's"],
 )
 async def test_an_id_that_cannot_be_is_refused(client: Client, id_: str, says: str) -> None:
     with pytest.raises(InvalidId, match=says):

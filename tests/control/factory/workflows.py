@@ -81,3 +81,51 @@ ONCE = WorkflowEntry(
 IMPOSTOR = WorkflowEntry(name="impostor", description="Takes a name.", workflow=Impostor, input=Greeting)
 NAMED_ONLY = WorkflowEntry(name="named_only", description="Has no class.", workflow="GreetWorkflow", input=Greeting)
 NOT_AN_ENTRY = "greet"
+
+
+class Failing(BaseModel):
+    what: str
+    waits: bool = False
+    waits_when_healed: bool = False
+
+
+HEALED: set[str] = set()
+"""What does not fail any more, in this process."""
+
+
+@activity.defn
+def try_it(failing: Failing) -> str:
+    if failing.what not in HEALED:
+        raise ApplicationError(f"no {failing.what} today", type="NotToday")
+    return failing.what
+
+
+@workflow.defn
+class FailWorkflow:
+    def __init__(self) -> None:
+        self.may_go_on = False
+
+    @workflow.run
+    async def run(self, failing: Failing) -> Greeted:
+        if failing.waits:
+            await workflow.wait_condition(lambda: self.may_go_on)
+        text = await workflow.execute_activity(
+            try_it, failing, start_to_close_timeout=timedelta(seconds=10), retry_policy=RetryPolicy(maximum_attempts=1)
+        )
+        if failing.waits_when_healed:
+            await workflow.wait_condition(lambda: self.may_go_on)
+        return Greeted(text=text)
+
+    @workflow.signal
+    def go_on(self) -> None:
+        self.may_go_on = True
+
+
+FAIL = WorkflowEntry(
+    name="fail",
+    description="Fails until it is healed.",
+    workflow=FailWorkflow,
+    input=Failing,
+    result=Greeted,
+    activities=(try_it,),
+)
