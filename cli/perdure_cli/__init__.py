@@ -9,6 +9,8 @@
     story      `describe`
     attempts   `logs`
     runs       `run` and `workflows`
+    letters    `dead-letters`, whose commands are in dead_letters
+    temporal   Temporal, as far as its own settings open it
 
-Everything that is shown is made by pure functions; only main, cluster and runs touch the outside.
+Everything that is shown is made by pure functions; only main, cluster, runs and letters touch the outside.
 """

@@ -22,8 +22,10 @@ from perdure_api.pod import CONTAINER_NAME
 from perdure_cli import attempts, bar, steering, story, table
 from perdure_cli.attempts import Pod
 from perdure_cli.cluster import Cluster, Where
+from perdure_cli.dead_letters import dead_letters
 from perdure_cli.errors import EXIT_FAILED, EXIT_SUCCEEDED, CliError, NoCluster, NotThere
 from perdure_cli.job import Job
+from perdure_cli.options import temporal_options
 
 _POLL_SECONDS: Final = 1.0
 _EXIT_INTERRUPTED: Final = 130
@@ -200,8 +202,7 @@ def cancel(where: Where, name: str, *, yes: bool) -> None:
 )
 @click.option("--wait", is_flag=True, help="Wait for its end, and print its result as JSON.")
 @click.option("--id", "id_", help="Id of the workflow; left out: the one that follows from the input.")
-@click.option("--address", help="Temporal's host:port; left out: TEMPORAL_ADDRESS, or localhost:7233.")
-@click.option("--temporal-namespace", help="Temporal's namespace; left out: TEMPORAL_NAMESPACE, or default.")
+@temporal_options
 def run(
     name: str, file: str, *, wait: bool, id_: str | None, address: str | None, temporal_namespace: str | None
 ) -> None:
@@ -212,11 +213,11 @@ def run(
 
     Exit status with --wait: 0 it completed, 1 it failed.
     """
-    from perdure_cli import runs  # noqa: PLC0415 - Temporal's client takes long to import, and nothing else needs it
+    from perdure_cli import runs  # noqa: PLC0415 - Temporal's client takes long to import, and few commands need it
+    from perdure_cli.temporal import Temporal  # noqa: PLC0415
 
-    where = runs.Temporal(address, temporal_namespace)
     try:
-        completed = runs.run(where, name, file, id_, wait=wait)
+        completed = runs.run(Temporal(address, temporal_namespace), name, file, id_, wait=wait)
     except KeyboardInterrupt:
         click.echo("The workflow goes on; the same command joins it again.", err=True)
         sys.exit(_EXIT_INTERRUPTED)
@@ -239,6 +240,9 @@ def workflows(output: str) -> None:
     if not console.is_terminal:
         console.width = _WIDE
     console.print(runs.table(registry))
+
+
+perdure.add_command(dead_letters)
 
 
 @perdure.command(short_help="Print the versions of this command and of the cluster's API.")
@@ -365,7 +369,7 @@ def main() -> None:
     try:
         perdure.main(prog_name="kubectl perdure" if as_plugin else "perdure")
     except SystemExit as end:
-        if "perdure_cli.runs" in sys.modules:
+        if "temporalio" in sys.modules:
             _leave_at_once(end.code if isinstance(end.code, int) else EXIT_FAILED)
         raise
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
-import re
-import socket
 import sys
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,30 +12,20 @@ import click
 import yaml
 from pydantic_core import to_jsonable_python
 from rich.table import Table
-from temporalio.client import Client, WorkflowFailureError
-from temporalio.envconfig import ClientConfigProfile
-from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, ChildWorkflowError, FailureError
+from temporalio.client import WorkflowFailureError
+from temporalio.exceptions import CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
 from perdure_cli.errors import CliError, NoTemporal, NotUnderstood
-from perdure_control.factory import Registry, Started, WorkflowEntry, load_registry, start_workflow
+from perdure_cli.temporal import Temporal, connect
+from perdure_control.factory import Registry, Started, WorkflowEntry, ends, load_registry, start_workflow
 from perdure_control.factory.errors import AlreadyStarted, FactoryError, TemporalAway
 from perdure_control.factory.inputs import fields, read_input
-from perdure_control.temporal import DEFAULT_ADDRESS, connect_as_told
 
-_CONNECT_SECONDS: Final = 10.0
 _PAUSE_SECONDS: Final = 2.0
 _FINAL: Final = frozenset({RPCStatusCode.NOT_FOUND, RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED})
 """Answers that the same question gets again."""
 COLUMNS: Final = ("NAME", "INPUT", "QUEUE", "FROM", "DESCRIPTION")
-
-
-@dataclass(frozen=True)
-class Temporal:
-    """Which Temporal, as options say it. None: what the environment and its profiles say."""
-
-    address: str | None = None
-    namespace: str | None = None
 
 
 def registry() -> Registry:
@@ -141,7 +127,7 @@ async def _run(where: Temporal, name: str, given: object, id_: str | None, *, wa
     # What is wrong with the command is told first: Temporal need not be there for that.
     known = registry()
     wish = read_input(known.entry(name), given)
-    client = await _connect(where)
+    client = await connect(where)
     started = await start_workflow(client, name, wish, id_, registry=known)
     told = "was there already, and is joined" if started.joined else "has started"
     if not wait:
@@ -149,29 +135,6 @@ async def _run(where: Temporal, name: str, given: object, id_: str | None, *, wa
         return True
     click.echo(f"{started.id} {told}; waiting for its end ...", err=True)
     return await _completes(started)
-
-
-async def _connect(where: Temporal) -> Client:
-    try:
-        profile = ClientConfigProfile.load()
-    except RuntimeError as error:
-        problem = " ".join(str(error).split())
-        raise NoTemporal(f"Temporal's settings cannot be read: {problem}; look at TEMPORAL_* and profiles") from error
-    profile = replace(profile, address=where.address or profile.address, namespace=where.namespace or profile.namespace)
-    address = profile.address or DEFAULT_ADDRESS
-    try:
-        return await connect_as_told(profile, identity=_identity(), seconds=_CONNECT_SECONDS)
-    except (RuntimeError, TimeoutError, ValueError) as error:
-        because = _root(str(error)) or f"no answer within {_CONNECT_SECONDS:.0f} s"
-        raise NoTemporal(
-            f"Temporal at {address} cannot be reached ({because}); give --address, or set TEMPORAL_ADDRESS"
-        ) from error
-
-
-def _root(text: str) -> str:
-    """The innermost reason: the SDK wraps it in the names of all its layers."""
-    messages = re.findall(r'message: "([^"]+)"', text)
-    return messages[-1] if messages else text
 
 
 async def _completes(started: Started) -> bool:
@@ -197,20 +160,6 @@ async def _completes(started: Started) -> bool:
 
 def _why(error: BaseException | None) -> str:
     """How a workflow ended that did not complete, in a sentence."""
-    while isinstance(error, ActivityError | ChildWorkflowError) and error.cause:
-        error = error.cause
-    match error:
-        case CancelledError():
-            return "was cancelled."
-        case ApplicationError() | FailureError():
-            return f"failed: {error.message}"
-        case _:
-            return f"failed: {error}"
-
-
-def _identity() -> str:
-    """Who it is in histories."""
-    try:
-        return f"perdure:{getpass.getuser()}@{socket.gethostname()}"
-    except (KeyError, OSError):  # a user without a name, as in many containers
-        return f"perdure@{socket.gethostname()}"
+    if isinstance(ends.innermost(error), CancelledError):
+        return "was cancelled."
+    return f"failed: {ends.sentence(error)}"

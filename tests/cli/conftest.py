@@ -24,6 +24,7 @@ from perdure_api import names
 from perdure_api.pod import CONTAINER_NAME
 from perdure_operator import certificates
 from tests.cli import documents
+from tests.cli.typed import Perdure, perdure_in
 
 if TYPE_CHECKING:
     from tests.conftest import ApiServer
@@ -231,3 +232,9 @@ def namespace(api_server: ApiServer) -> Namespace:
 @pytest.fixture
 def cli(api_server: ApiServer, namespace: Namespace) -> Cli:
     return Cli(api_server.kubeconfig, namespace.name)
+
+
+@pytest.fixture
+def perdure(tmp_path: Path) -> Perdure:
+    """The command, where a package is installed that brings `greet`."""
+    return perdure_in(tmp_path)

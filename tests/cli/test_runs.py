@@ -7,9 +7,8 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,45 +22,12 @@ from perdure_api import names
 from perdure_cli import runs
 from perdure_cli.errors import NotUnderstood
 from perdure_workers.process import sandbox
+from tests.cli.typed import Perdure, Said
 from tests.control.factory.workflows import GREET, Greeting, GreetWorkflow, greet
 
 ROOT = Path(__file__).parents[2]
 module_loop = pytest.mark.asyncio(loop_scope="module")
 _people = itertools.count(1)
-
-
-@dataclass(frozen=True)
-class Said:
-    status: int
-    out: str
-    err: str
-
-
-Perdure = Callable[..., Awaitable[Said]]
-
-
-@pytest.fixture
-def perdure(tmp_path: Path) -> Perdure:
-    """The command, where a package is installed that brings `greet`."""
-    info = tmp_path / "site" / "greetings-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: greetings\nVersion: 1.0\n")
-    points = "[perdure.workflows]\ngreet = tests.control.factory.workflows:GREET\nbroken = no_such_package:X\n"
-    (info / "entry_points.txt").write_text(points)
-
-    async def types(*arguments: str, given: str = "", **environment: str) -> Said:
-        path = os.pathsep.join([str(tmp_path / "site"), str(ROOT), *sys.path])
-        nowhere = {"TEMPORAL_CONFIG_FILE": str(tmp_path / "none.toml"), "HOME": str(tmp_path)}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "perdure_cli", *arguments,
-            env={**os.environ, **nowhere, "PYTHONPATH": path, **environment},
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        async with asyncio.timeout(50):
-            out, err = await process.communicate(given.encode())
-        return Said(process.returncode or 0, out.decode(), err.decode())
-
-    return types
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -94,7 +94,10 @@ def _parse(words: list[str]) -> None:
     """Lets click read the words as it would, without doing anything."""
     name, *rest = words
     command = perdure.commands.get(name)
-    assert command is not None, f"perdure {name}"
+    while isinstance(command, click.Group):
+        name, *rest = rest
+        command = command.commands.get(name)
+    assert command is not None, f"perdure {shlex.join(words)}"
     try:
         command.make_context(name, ["NAME" if word == "…" else word for word in rest])
     except click.UsageError as error:
