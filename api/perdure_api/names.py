@@ -123,6 +123,11 @@ DEAD_LETTER_ID_PREFIX: Final = "dead-letter/"
 """Of the ids that belong to dead letters: nobody else's workflow may take one."""
 
 
+def guarded_queue(activity: str) -> str:
+    """The task queue of a type of activity that has a circuit breaker."""
+    return f"{TASK_QUEUE_CPU}.{activity}"
+
+
 def dead_letter_id(run_id: str) -> str:
     """The id of the workflow that holds a run that failed: there is one for each, however many workers see it."""
     return f"{DEAD_LETTER_ID_PREFIX}{run_id}"

@@ -17,6 +17,7 @@ from perdure_operator.metrics import GaugeCollector as OperatorGaugeCollector
 from perdure_operator.metrics import Gauges as OperatorGauges
 from perdure_operator.metrics import make_metrics
 from perdure_operator.tracker import Tracker
+from perdure_workers.breakers.board import Breakers
 from perdure_workers.dead_letters import DeadLetterKeeper
 from perdure_workers.metrics import GaugeCollector, Gauges, attempts_ended
 from perdure_workers.progress.board import ProgressBoard
@@ -47,6 +48,7 @@ def of_worker() -> set[str]:
     served: Any = _Certificate()
     registry.register(GaugeCollector(Gauges(AttemptIndex(), [silent], served)))
     SlotsInUse().register(registry)
+    Breakers([], {}).register(registry)
     DeadLetterKeeper(nobody).register(registry, ())
     return _names(registry)
 

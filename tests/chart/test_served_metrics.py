@@ -123,5 +123,5 @@ def test_a_worker_serves_them_and_says_that_temporal_is_away(environment: dict[s
         )
 
     assert 'perdure_check_passes{check="temporal",kind="told"} 0.0' in page
-    # Attempts are counted once there is somebody to watch them.
-    assert names_on(page) == metrics.of_worker() - {"perdure_attempts_ended_total"}
+    # Attempts are counted once there is somebody to watch them, and breakers are there once there are activities.
+    assert names_on(page) == metrics.of_worker() - {"perdure_attempts_ended_total", "perdure_breaker_state"}

@@ -33,7 +33,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from perdure_api import names
-from perdure_api.dead_letter import MEMO_LETTER, DeadLetter, Retried, WorkflowRetry
+from perdure_api.dead_letter import MEMO_LETTER, SIGNAL_LEAVE, DeadLetter, Retried, WorkflowRetry
 from perdure_control.factory import ends, letters
 from perdure_control.factory.errors import TemporalAway
 from perdure_control.factory.letters import CALL_TIMEOUT, Entry
@@ -227,7 +227,7 @@ async def _do(client: Client, entry: Entry, what: Leave | Tell | None) -> None:
         match what:
             case Leave(why):
                 handle = client.get_workflow_handle(entry.id)
-                await handle.signal(letters.SIGNAL_LEAVE, why, rpc_timeout=CALL_TIMEOUT)
+                await handle.signal(SIGNAL_LEAVE, why, rpc_timeout=CALL_TIMEOUT)
                 log.info("dead_letter_left", workflow_id=entry.letter.id, why=why)
             case Tell(retried):
                 await letters.tell(client, entry, retried)

@@ -5,8 +5,8 @@ One that cannot be is told and passed over: a worker that refused to start for i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
@@ -14,6 +14,7 @@ from temporalio import workflow
 from temporalio.worker import WorkflowRunner
 
 from perdure_api import names
+from perdure_control.factory.breaker import Breaker
 from perdure_control.factory.entry import WorkflowEntry, activity_type
 from perdure_control.factory.registry import Registry
 from perdure_workers.messages import ActivityName
@@ -29,6 +30,8 @@ class Extensions:
 
     workflows: tuple[type[Any], ...] = ()
     activities: tuple[Callable[..., Any], ...] = ()
+    breakers: Mapping[str, Breaker] = field(default_factory=dict)
+    """By type of activity."""
     problems: tuple[str, ...] = ()
     """What was passed over, each with the reason."""
 
@@ -44,17 +47,20 @@ def usable(registry: Registry, runner: WorkflowRunner) -> Extensions:
     """
     workflows: list[type[Any]] = []
     activities: dict[str, Callable[..., Any]] = {}
+    breakers: dict[str, Breaker | None] = {}
     problems = list(registry.problems)
     for entry in registry.brought():
         if entry.queue != names.TASK_QUEUE_CPU or isinstance(entry.workflow, str):
             continue
-        problem = _runs_not(entry.workflow, runner) or _clash(entry, activities)
+        problem = _runs_not(entry.workflow, runner) or _clash(entry, activities, breakers)
         if problem:
             problems.append(f"{entry.name} of {registry.origins[entry.name]}: {problem}")
             continue
         workflows.append(entry.workflow)
         activities |= {activity_type(function): function for function in entry.activities}
-    return Extensions(tuple(workflows), tuple(activities.values()), tuple(problems))
+        breakers |= {activity_type(function): entry.breaker for function in entry.activities}
+    guarded = {name: breaker for name, breaker in breakers.items() if breaker}
+    return Extensions(tuple(workflows), tuple(activities.values()), guarded, tuple(problems))
 
 
 def tell(extensions: Extensions) -> None:
@@ -74,7 +80,9 @@ def _runs_not(class_: type[Any], runner: WorkflowRunner) -> str | None:
     return None
 
 
-def _clash(entry: WorkflowEntry[Any], taken: dict[str, Callable[..., Any]]) -> str | None:
+def _clash(
+    entry: WorkflowEntry[Any], taken: Mapping[str, Callable[..., Any]], breakers: Mapping[str, Breaker | None]
+) -> str | None:
     """Why its activities cannot be registered beside the others'; None: they can. Entries may share an activity."""
     for function in entry.activities:
         name = activity_type(function)
@@ -82,4 +90,6 @@ def _clash(entry: WorkflowEntry[Any], taken: dict[str, Callable[..., Any]]) -> s
             return f"its activity {name} has the name of one of Perdure's; rename it"
         if taken.get(name, function) is not function:
             return f"its activity {name} has the name of another workflow's; rename one"
+        if breakers.get(name, entry.breaker) != entry.breaker:
+            return f"its activity {name} has another breaker in another workflow; give both the same"
     return None

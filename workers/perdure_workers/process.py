@@ -36,6 +36,7 @@ from perdure_workers.activities.resources import ResourceActivities
 from perdure_workers.activities.room import RoomActivities
 from perdure_workers.activities.storage import StorageActivities
 from perdure_workers.activities.training_jobs import TrainingJobActivities
+from perdure_workers.breakers.board import Breakers
 from perdure_workers.dead_letters import DeadLetterKeeper
 from perdure_workers.extensions import Extensions, tell, usable
 from perdure_workers.log_context import LogContext
@@ -200,7 +201,7 @@ def _workers(  # noqa: PLR0913, PLR0917 - what a process is made of comes togeth
     slots: SlotsInUse,
     extensions: Extensions,
 ) -> list[Worker]:
-    """The CPU pool's worker, and the one that watches: a queue of its own, since monitors last hours."""
+    """The CPU pool's worker, the one that watches (a queue of its own, since monitors last hours), and the guarded."""
 
     def defaults() -> PodDefaults:
         return PodDefaults(
@@ -220,6 +221,9 @@ def _workers(  # noqa: PLR0913, PLR0917 - what a process is made of comes togeth
     stores = Stores()
     storage = StorageActivities(stores)
     training_jobs = TrainingJobActivities(cluster)
+    breakers = Breakers(extensions.activities, extensions.breakers)
+    breakers.register(registry)
+    counted = [LogContext(), slots.counting(names.TASK_QUEUE_CPU)]
     cpu = Worker(
         client,
         task_queue=names.TASK_QUEUE_CPU,
@@ -239,7 +243,7 @@ def _workers(  # noqa: PLR0913, PLR0917 - what a process is made of comes togeth
         ],
         # Ours are all asynchronous; those of other packages need not be.
         activity_executor=ThreadPoolExecutor(settings.slots, "activity"),
-        interceptors=[LogContext(), slots.counting(names.TASK_QUEUE_CPU)],
+        interceptors=[*counted, breakers.routing()],
         workflow_runner=sandbox(),
         max_concurrent_activities=settings.slots,
         max_concurrent_workflow_tasks=max(2, settings.slots),
@@ -264,7 +268,8 @@ def _workers(  # noqa: PLR0913, PLR0917 - what a process is made of comes togeth
         # The same version as the other's: what a pinned workflow has watched goes to workers of its own version.
         deployment_config=deployment_config(settings),
     )
-    return [cpu, watch]
+    guarded = breakers.workers(client, settings.slots, counted, settings.grace_seconds, deployment_config(settings))
+    return [cpu, watch, *guarded]
 
 
 def deployment_config(settings: WorkerSettings) -> WorkerDeploymentConfig | None:

@@ -18,6 +18,7 @@ from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
 
 from perdure_api import names
+from perdure_control.factory.breaker import Breaker
 from perdure_control.factory.errors import EntryError
 
 Input = TypeVar("Input", bound=BaseModel)
@@ -55,6 +56,8 @@ class WorkflowEntry(Generic[Input]):
     """What its run returns; None: whatever JSON it is."""
     activities: tuple[Callable[..., Any], ...] = ()
     """Those that it calls, for the workers of its queue."""
+    breaker: Breaker | None = None
+    """Each type of these activities gets a circuit breaker of this kind in Perdure's workers; None: none."""
     queue: str = names.TASK_QUEUE_CPU
     """Workers of Perdure serve the default one; any other is for workers of your own."""
     timeout: timedelta | None = None
