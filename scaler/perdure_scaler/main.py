@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import structlog
 import uvloop
@@ -13,22 +14,26 @@ from prometheus_client import disable_created_metrics
 
 from perdure_api.exit_codes import ExitCode
 from perdure_control.credentials import CredentialsError
+from perdure_control.factory.errors import RegistryError
+from perdure_control.factory.registry import load_registry
 from perdure_control.logs import configure_logs
+from perdure_scaler.guarded import with_guarded
 from perdure_scaler.process import run_scaler
 from perdure_scaler.settings import Settings, SettingsError, settings_from
 
 
 def main() -> int:
-    """The exit status: 0 after SIGTERM or SIGINT, 64 when the environment is wrong."""
+    """The exit status: 0 after SIGTERM or SIGINT, 64 when the environment, or what is installed in it, is wrong."""
     try:
         settings = settings_from(os.environ)
         settings.temporal_credentials.read(settings.temporal_address)
-    except (SettingsError, CredentialsError) as error:
+        queues = with_guarded(settings.queues, settings.temporal_namespace, load_registry())
+    except (SettingsError, CredentialsError, RegistryError) as error:
         sys.stderr.write(f"perdure-scaler: {error}\n")
         return ExitCode.USAGE
     configure_logs(settings.log_level)
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    uvloop.run(_until_stopped(settings))
+    uvloop.run(_until_stopped(replace(settings, queues=queues)))
     return ExitCode.OK
 
 

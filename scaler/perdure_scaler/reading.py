@@ -102,6 +102,8 @@ class DemandReader:
             # The call's own timeout does not count while the SDK connects anew.
             async with asyncio.timeout(_ANSWER_SECONDS):
                 counts = [await self._backlog(scaled.queue, type_) for type_ in scaled.types]
+                for name in scaled.guarded:
+                    counts.append(await self._backlog(replace(scaled.queue, name=name), TaskType.ACTIVITY))  # noqa: PERF401 - one after the other
         except TimeoutError:
             backlog = readings.backlog.failed(f"no answer from Temporal within {_ANSWER_SECONDS:.0f} s")
         except (RPCError, RuntimeError) as error:

@@ -41,6 +41,8 @@ class ScaledQueue:
     """Whose backlogs count."""
     label: str = ""
     """Its name in selectors of metrics; the queue's own where that is a label's value."""
+    guarded: tuple[str, ...] = ()
+    """Task queues of activities that the same workers do, beside it: their backlogs count with its own."""
 
     @property
     def labels(self) -> dict[str, str]:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,28 @@ async def test_a_real_backlog_is_seen_and_its_end_too() -> None:
         assert reads.demand(CPU) == Known(0, 2)
         clock.now += 1
         assert isinstance(reads.demand(CPU), Unknown)
+
+
+@workflow.defn
+class Ask:
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.execute_activity("ask", task_queue="perdure-cpu.ask", start_to_close_timeout=timedelta(days=1))
+
+
+@pytest.mark.temporal
+async def test_what_waits_for_an_activity_that_is_held_back_is_seen_too() -> None:
+    program = str(Path(sys.executable).with_name("temporal"))
+    pool = ScaledQueue(CPU, guarded=("perdure-cpu.ask",))
+    async with (
+        Pods().serving() as cluster,
+        await WorkflowEnvironment.start_local(dev_server_existing_path=program) as environment,
+        Worker(environment.client, task_queue=CPU.name, workflows=[Ask], workflow_runner=UnsandboxedWorkflowRunner()),
+    ):
+        for number in range(3):
+            await environment.client.start_workflow(Ask.run, id=f"ask-{number}", task_queue=CPU.name)
+
+        await _until(reader(environment.client, cluster, clock := Clock(), pool), clock, pool, Known(3, 0))
 
 
 @pytest.mark.temporal

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -107,7 +108,7 @@ async def working(client: Client, dependency: Dependency, clock: Clock) -> Async
         yield breakers
 
 
-async def begin(client: Client, **given: bool) -> WorkflowHandle[object, object]:
+async def begin(client: Client, **given: bool) -> WorkflowHandle[Any, Any]:
     registry = Registry({"call": entry(Dependency())})
     call = Call(number=next(_numbers), **given)
     started = await start_workflow(client, "call", call, f"call-{call.number}", registry=registry)
@@ -120,13 +121,13 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def attempts_of(handle: WorkflowHandle[object, object]) -> int:
+async def attempts_of(handle: WorkflowHandle[Any, Any]) -> int:
     """How many attempts of its activity there were so far, as Temporal counts them."""
     described = await handle.describe()
     return max((each.attempt for each in described.raw_description.pending_activities), default=0)
 
 
-async def looked_at_often(*handles: WorkflowHandle[object, object]) -> list[int]:
+async def looked_at_often(*handles: WorkflowHandle[Any, Any]) -> list[int]:
     """Attempts of each, after so many calls of the server that all of them would be used up if nothing held them."""
     used: list[int] = []
     for _ in range(20):
