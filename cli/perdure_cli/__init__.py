@@ -9,8 +9,10 @@
     story      `describe`
     attempts   `logs`
     runs       `run` and `workflows`
+    top        `top`; looking reads what it shows, exposition what workers tell Prometheus
     letters    `dead-letters`, whose commands are in dead_letters
     temporal   Temporal, as far as its own settings open it
 
-Everything that is shown is made by pure functions; only main, cluster, runs and letters touch the outside.
+Everything that is shown is made by pure functions; only main, cluster, temporal, runs, letters and looking touch the
+outside.
 """

@@ -29,6 +29,9 @@ _WATCH_SECONDS: Final = 240
 _SILENCE_SECONDS: Final = 60
 """A log that is silent for so long is asked for again: a dead connection would be silent for ever."""
 _PAGE: Final = 500
+_HTTP_PORT: Final = 8080
+"""Of our pods, for health and metrics."""
+_METRICS_SECONDS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,14 @@ class Where:
     namespace: str | None = None
     context: str | None = None
     kubeconfig: str | None = None
+
+
+@dataclass(frozen=True)
+class WorkerPod:
+    """Where a worker runs."""
+
+    namespace: str
+    name: str
 
 
 class Cluster:
@@ -162,6 +173,25 @@ class Cluster:
         path = f"/api/v1/namespaces/{job.namespace}/pods/{pod.name}/log"
         yield from self._lines(path, query, silence_seconds=_SILENCE_SECONDS)
 
+    def workers(self) -> list[WorkerPod]:
+        """The pods of Perdure's workers, wherever in the cluster they are.
+
+        Raises:
+            CliError: the cluster does not answer, or refuses.
+        """
+        pods = self._items("/api/v1/pods", labelSelector="app.kubernetes.io/part-of=perdure")
+        return [WorkerPod(pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in pods if _is_worker(pod)]
+
+    def metrics(self, pod: WorkerPod) -> str:
+        """What a worker tells Prometheus.
+
+        Raises:
+            CliError: it does not answer, or the cluster refuses to ask it.
+        """
+        path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}:{_HTTP_PORT}/proxy/metrics"
+        response = self._send(path, {}, silence_seconds=_METRICS_SECONDS)
+        return str(response.data.decode())
+
     def served_versions(self) -> list[str]:
         """The versions of our API that the cluster serves.
 
@@ -243,6 +273,11 @@ def _refusal(host: str, status: int, body: bytes) -> CliError:
             )
         case _:
             return CliError(f"the cluster at {host} answered {status}: {message}")
+
+
+def _is_worker(pod: dict[str, Any]) -> bool:
+    commands = [container.get("command") or [] for container in pod["spec"]["containers"]]
+    return any("perdure_workers" in command for command in commands) and pod["status"].get("phase") == "Running"
 
 
 def _no_such_job(name: str, namespace: str, there: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -12,20 +13,24 @@ from datetime import UTC, datetime
 from functools import update_wrapper
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 
 from perdure_api.pod import CONTAINER_NAME
 from perdure_cli import attempts, bar, steering, story, table
+from perdure_cli import top as top_view
 from perdure_cli.attempts import Pod
 from perdure_cli.cluster import Cluster, Where
 from perdure_cli.dead_letters import dead_letters
-from perdure_cli.errors import EXIT_FAILED, EXIT_SUCCEEDED, CliError, NoCluster, NotThere
+from perdure_cli.errors import EXIT_FAILED, EXIT_SUCCEEDED, EXIT_UNKNOWN, CliError, NoCluster, NotThere
 from perdure_cli.job import Job
 from perdure_cli.options import temporal_options
+
+if TYPE_CHECKING:
+    from perdure_cli.looking import Looking
 
 _POLL_SECONDS: Final = 1.0
 _EXIT_INTERRUPTED: Final = 130
@@ -243,6 +248,39 @@ def workflows(output: str) -> None:
 
 
 perdure.add_command(dead_letters)
+
+
+@perdure.command(short_help="Show queues, workers, circuit breakers, and jobs that go on.")
+@click.option("--once", is_flag=True, help="Once, instead of over and over; so it is where there is no terminal.")
+@temporal_options
+@where_options
+def top(where: Where, *, once: bool, address: str | None, temporal_namespace: str | None) -> None:
+    """Show what waits and what is being done, circuit breakers, dead letters, and jobs that go on.
+
+    What waits is asked of Temporal, the rest of the cluster; what cannot be asked is left out, and said. Workers tell
+    of themselves by their metrics, for which the right to get pods/proxy is needed.
+    """
+    from perdure_cli import looking  # noqa: PLC0415 - as above
+    from perdure_cli.temporal import Temporal  # noqa: PLC0415
+
+    console = Console()
+    looks = looking.Looking(where, Temporal(address, temporal_namespace))
+    if once or not console.is_terminal:
+        console.width = console.width if console.is_terminal else _WIDE
+        picture = asyncio.run(looks.look())
+        console.print(top_view.view(picture, datetime.now(UTC)))
+        for problem in picture.problems:
+            click.echo(f"Not known: {problem}", err=True)
+        sys.exit(EXIT_UNKNOWN if picture.is_empty else EXIT_SUCCEEDED)
+    with contextlib.suppress(KeyboardInterrupt), Live(console=console, screen=True, auto_refresh=False) as live:
+        asyncio.run(_look_for_ever(looks, live))
+
+
+async def _look_for_ever(looks: Looking, live: Live) -> None:
+    while True:
+        picture = await looks.look()
+        live.update(Group(top_view.view(picture, datetime.now(UTC)), *picture.problems), refresh=True)
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 @perdure.command(short_help="Print the versions of this command and of the cluster's API.")

@@ -12,14 +12,13 @@ from functools import partial
 from typing import Any, Final
 
 import structlog
-from temporalio.api.enums.v1 import TaskQueueKind, TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 from perdure_api import names
 from perdure_api.slots import SlotsUnreadable, read_slots
+from perdure_control.backlog import ACTIVITY, WORKFLOW, read_backlog
 from perdure_control.cluster import PODS, Cluster, ClusterError
 from perdure_scaler.demand import Known, Queue, Readings, Unknown
 from perdure_scaler.settings import ScaledQueue, TaskType
@@ -28,8 +27,8 @@ READ_EVERY_SECONDS: Final = 5.0
 """Temporal counts anew every 5 s: asking more often tells nothing new."""
 _ANSWER_SECONDS: Final = 5.0
 _TYPES: Final[Mapping[TaskType, TaskQueueType.ValueType]] = {
-    TaskType.WORKFLOW: TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-    TaskType.ACTIVITY: TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+    TaskType.WORKFLOW: WORKFLOW,
+    TaskType.ACTIVITY: ACTIVITY,
 }
 
 log = structlog.get_logger(__name__)
@@ -114,15 +113,9 @@ class DemandReader:
         self._readings[scaled.queue] = replace(self._readings[scaled.queue], backlog=backlog)
 
     async def _backlog(self, queue: Queue, type_: TaskType) -> int:
-        request = DescribeTaskQueueRequest(
-            namespace=queue.temporal_namespace,
-            task_queue=TaskQueue(name=queue.name, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL),
-            task_queue_type=_TYPES[type_],
-            report_stats=True,
-        )
         limit = timedelta(seconds=_ANSWER_SECONDS)
-        answer = await self._client.workflow_service.describe_task_queue(request, retry=False, timeout=limit)
-        return answer.stats.approximate_backlog_count
+        found = await read_backlog(self._client, queue.temporal_namespace, queue.name, _TYPES[type_], limit)
+        return found.count
 
     async def read_slots(self) -> None:
         """Sums what the workers' pods say."""

@@ -59,6 +59,7 @@ NOT_RUN = {
     "kubectl create secret generic temporal-api-key": "needs a Temporal Cloud; tests/chart render what is set",
     "kubectl create secret generic temporal-client": "needs a Temporal behind TLS; tests/control have one",
     "perdure dead-letters list": "needs work that failed; tests/cli/test_dead_letters.py does all of it",
+    "perdure top --once": "needs a cluster and a Temporal that the reader reaches; tests/cli/test_top.py has both",
     "helm upgrade perdure charts/perdure": "needs other operators; tests/chart render what is set",
     "kubectl get --raw": "needs a pod, or a scaler, that runs",
     'kubectl exec "$(kubectl get pods': "needs a pod that trains; tests/cluster/test_network_policies.py asks from one",

@@ -223,7 +223,7 @@ def _workers(  # noqa: PLR0913, PLR0917 - what a process is made of comes togeth
     training_jobs = TrainingJobActivities(cluster)
     breakers = Breakers(extensions.activities, extensions.breakers)
     breakers.register(registry)
-    counted = [LogContext(), slots.counting(names.TASK_QUEUE_CPU)]
+    counted = [LogContext(), slots.counting(names.TASK_QUEUE_CPU, settings.slots)]
     cpu = Worker(
         client,
         task_queue=names.TASK_QUEUE_CPU,

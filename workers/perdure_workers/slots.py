@@ -32,17 +32,30 @@ class SlotsInUse:
 
     def __init__(self) -> None:
         self._used: dict[str, int] = {}
+        self._slots: dict[str, int] = {}
         self._changed = asyncio.Event()
 
-    def counting(self, task_queue: str) -> Interceptor:
-        """An interceptor for the worker of a task queue: what it runs is counted from now on."""
+    def counting(self, task_queue: str, slots: int | None = None) -> Interceptor:
+        """An interceptor for the worker of a task queue: what it runs is counted from now on.
+
+        Args:
+            task_queue: Its name.
+            slots: How many activities it runs at a time at most, for those who watch.
+        """
         self._used.setdefault(task_queue, 0)
+        if slots is not None:
+            self._slots[task_queue] = slots
         return _Counting(self, task_queue)
 
     @property
     def used(self) -> Mapping[str, int]:
         """By task queue, those without any included."""
         return dict(self._used)
+
+    @property
+    def slots(self) -> Mapping[str, int]:
+        """How many there are, by task queue, as far as it was said."""
+        return dict(self._slots)
 
     async def changed(self) -> None:
         """Returns when something changed since this returned last."""
@@ -70,6 +83,12 @@ class _Gauge(Collector):
         for task_queue, count in self._slots.used.items():
             gauge.add_metric([task_queue], count)
         yield gauge
+        slots = GaugeMetricFamily(
+            "perdure_worker_slots", "Activities that this worker runs at a time at most.", labels=["queue"]
+        )
+        for task_queue, count in self._slots.slots.items():
+            slots.add_metric([task_queue], count)
+        yield slots
 
 
 class _Counting(Interceptor):
