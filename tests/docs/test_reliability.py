@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 
 import pytest
 
@@ -24,6 +25,7 @@ def test_every_test_that_is_named_exists(name: str) -> None:
     assert function in claims_of(path)
 
 
+@cache
 def claims_of(path: str) -> set[str]:
     """The test functions of a file, those of a class with its name before them."""
     body = ast.parse((ROOT / path).read_text()).body

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from tests.workers import real_pods
 
 from perdure_api.conditions import Reason
 from perdure_workers.attempts.assess import (
@@ -22,14 +21,13 @@ from perdure_workers.attempts.assess import (
 from perdure_workers.watching.facts import AttemptKey, Cause, JobFacts, PodFacts, pod_facts
 from perdure_workers.watching.index import AttemptView
 
-PODS = Path(__file__).parents[1] / "fixtures" / "pods"
 DUE = 1_000_000.0
 """When a pod that is to end should have ended."""
 JOB = JobFacts(AttemptKey("ns", "u", 1), "ns", "j-1", "ju", failed=None)
 
 
 def pod(name: str) -> PodFacts:
-    facts = pod_facts(yaml.safe_load((PODS / f"{name}.yaml").read_text()))
+    facts = pod_facts(real_pods.document(name))
     assert facts is not None
     return facts
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from tests.workers import real_pods
 
 from perdure_api.conditions import Reason
 from perdure_api.pod import CheckpointRef, TerminationMessage
 from perdure_workers.attempts.outcome import classify, classify_several
 from perdure_workers.watching.facts import Cause, PodFacts, pod_facts
 
-PODS = Path(__file__).parents[1] / "fixtures" / "pods"
-
 
 def pod(name: str, **status: Any) -> PodFacts:
-    document = yaml.safe_load((PODS / f"{name}.yaml").read_text())
+    document = real_pods.document(name)
     document["status"].update(status)
     facts = pod_facts(document)
     assert facts is not None
@@ -214,7 +211,7 @@ def test_a_pod_that_vanished_without_a_word_is_disrupted() -> None:
 
 
 def test_the_containers_own_json_is_read() -> None:
-    document = yaml.safe_load((PODS / "exit-1.yaml").read_text())
+    document = real_pods.document("exit-1")
     state = document["status"]["containerStatuses"][0]["state"]["terminated"]
     state |= {"exitCode": 65, "message": '{"message":"line 3 is broken","step":12,"fromStep":10}'}
     facts = pod_facts(document)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from tests.workers import real_pods
 
 from perdure_api import names
 from perdure_api.progress import AttemptCommand, Command
 from perdure_workers.watching.facts import AttemptKey, Cause, JobFacts, PodFacts, Termination, job_facts, pod_facts
 
-PODS = Path(__file__).parents[1] / "fixtures" / "pods"
 LABELS = {names.LABEL_JOB_UID: "u", names.LABEL_ATTEMPT: "3"}
 KEY = AttemptKey("ns", "u", 3)
 REFUSED = {"reason": "R", "message": "m"}
@@ -119,9 +117,9 @@ def test_a_job_is_an_attempts_where_the_trainingjob_owns_it_and_it_has_the_name_
     assert facts.foreign is foreign
 
 
-@pytest.mark.parametrize("name", [file.stem for file in sorted(PODS.glob("*.yaml"))])
+@pytest.mark.parametrize("name", real_pods.NAMES)
 def test_no_pod_of_a_real_attempt_is_foreign(name: str) -> None:
-    facts = pod_facts(yaml.safe_load((PODS / f"{name}.yaml").read_text()))
+    facts = pod_facts(real_pods.document(name))
 
     assert facts is not None
     assert (facts.orphan, facts.foreign) == (False, False)
@@ -213,7 +211,7 @@ def test_a_node_is_silent_when_only_the_cluster_says_that_its_pod_is_not_ready(
     [("running", False, False), ("silent-node", True, False), ("on-a-lost-node", True, True), ("evicted", False, True)],
 )
 def test_the_pods_of_a_real_node_that_was_cut_off_are_silent(name: str, *, silent: bool, deleting: bool) -> None:
-    facts = pod_facts(yaml.safe_load((PODS / f"{name}.yaml").read_text()))
+    facts = pod_facts(real_pods.document(name))
 
     assert facts is not None
     assert (facts.silent, facts.deleting, facts.due_at is not None) == (silent, deleting, deleting)
