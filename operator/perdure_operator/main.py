@@ -24,6 +24,7 @@ from perdure_control.credentials import CredentialsError
 from perdure_control.health import Checks, serve_health
 from perdure_control.logs import configure_logs
 from perdure_control.requests import KubernetesRequests
+from perdure_control.settings import SettingsError
 from perdure_control.statuses import TRAINING_JOBS, EventSource
 from perdure_control.temporal import Connection, Place
 from perdure_operator import workflows
@@ -36,7 +37,7 @@ from perdure_operator.queue import ReconcileQueue
 from perdure_operator.receiver_secret import ReceiverSecret
 from perdure_operator.reconciler import Reconciler
 from perdure_operator.services import Patience, Services
-from perdure_operator.settings import Settings, SettingsError, settings_from
+from perdure_operator.settings import Settings, settings_from
 from perdure_operator.tracker import Tracker
 from perdure_operator.turns import Turns
 from perdure_operator.version_keeper import VersionKeeper

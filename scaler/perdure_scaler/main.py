@@ -17,9 +17,10 @@ from perdure_control.credentials import CredentialsError
 from perdure_control.factory.errors import RegistryError
 from perdure_control.factory.registry import load_registry
 from perdure_control.logs import configure_logs
+from perdure_control.settings import SettingsError
 from perdure_scaler.guarded import with_guarded
 from perdure_scaler.process import run_scaler
-from perdure_scaler.settings import Settings, SettingsError, settings_from
+from perdure_scaler.settings import Settings, settings_from
 
 
 def main() -> int:

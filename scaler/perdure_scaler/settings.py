@@ -10,19 +10,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
-from perdure_control.credentials import IN_THE_CLEAR, CredentialFiles, CredentialsError
-from perdure_control.logs import LEVELS
+from perdure_control.credentials import IN_THE_CLEAR, CredentialFiles
+from perdure_control.settings import ANY_PORT, Environment, SettingsError
 from perdure_scaler.demand import Queue
 
-_PORTS: Final = range(65536)
 _SECONDS: Final = range(5, 3601)
 _LABEL_VALUE: Final = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _QUEUES: Final = "PERDURE_SCALER_QUEUES"
 _EXAMPLE: Final = '[{"queue": "perdure-cpu"}]'
-
-
-class SettingsError(ValueError):
-    """An environment that no scaler can run in; the message says what was found, expected, and what to do."""
 
 
 class TaskType(Enum):
@@ -80,54 +75,29 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
     Raises:
         SettingsError: a variable is missing or is not what it must be.
     """
-    level = environment.get("PERDURE_LOG_LEVEL") or "info"
-    if level not in LEVELS:
-        raise SettingsError(f'PERDURE_LOG_LEVEL is "{level}", expected one of {", ".join(LEVELS)}; set one of these')
-    temporal_namespace = environment.get("PERDURE_TEMPORAL_NAMESPACE") or "default"
-    folder = environment.get("PERDURE_SCALER_TLS_DIR", "")
+    read = Environment(environment, "scaler")
+    temporal_namespace = read.text("PERDURE_TEMPORAL_NAMESPACE", "default")
+    folder = read.text("PERDURE_SCALER_TLS_DIR")
     return Settings(
-        temporal_address=_required(environment, "PERDURE_TEMPORAL_ADDRESS", "host:port of Temporal's frontend"),
+        temporal_address=read.required("PERDURE_TEMPORAL_ADDRESS", "host:port of Temporal's frontend"),
         temporal_namespace=temporal_namespace,
-        namespace=_required(environment, "PERDURE_NAMESPACE", "the namespace that the scaler runs in"),
-        workers=_required(environment, "PERDURE_SCALER_WORKERS", "the label selector of the workers' pods"),
-        queues=_queues(_required(environment, _QUEUES, f"task queues such as {_EXAMPLE}"), temporal_namespace),
-        hold_seconds=float(_number(environment, "PERDURE_SCALER_HOLD_SECONDS", 60, _SECONDS)),
-        log_level=level,
-        http_port=_number(environment, "PERDURE_HTTP_PORT", 8080, _PORTS),
-        api_port=_number(environment, "PERDURE_SCALER_API_PORT", 8443, _PORTS),
+        namespace=read.required("PERDURE_NAMESPACE", "the namespace that the scaler runs in"),
+        workers=read.required("PERDURE_SCALER_WORKERS", "the label selector of the workers' pods"),
+        queues=_queues(read, temporal_namespace),
+        hold_seconds=float(read.whole_number("PERDURE_SCALER_HOLD_SECONDS", 60, _SECONDS)),
+        log_level=read.log_level(),
+        http_port=read.whole_number("PERDURE_HTTP_PORT", 8080, ANY_PORT),
+        api_port=read.whole_number("PERDURE_SCALER_API_PORT", 8443, ANY_PORT),
         tls_folder=Path(folder) if folder else None,
-        service=_required(environment, "PERDURE_SCALER_SERVICE", "the Service in front of it") if folder else "",
-        temporal_credentials=_credentials(environment),
+        service=read.required("PERDURE_SCALER_SERVICE", "the Service in front of it") if folder else "",
+        temporal_credentials=read.temporal_credentials(),
     )
 
 
-def _credentials(environment: Mapping[str, str]) -> CredentialFiles:
-    try:
-        return CredentialFiles.from_environment(environment)
-    except CredentialsError as error:
-        raise SettingsError(str(error)) from error
-
-
-def _required(environment: Mapping[str, str], name: str, meaning: str) -> str:
-    value = environment.get(name, "")
-    if not value:
-        raise SettingsError(f"{name} is not set, expected {meaning}; set it in the scaler's Deployment")
-    return value
-
-
-def _number(environment: Mapping[str, str], name: str, default: int, allowed: range) -> int:
-    text = environment.get(name) or str(default)
-    if not (text.isascii() and text.isdigit()) or int(text) not in allowed:
-        expected = f"a whole number from {allowed.start} to {allowed.stop - 1}"
-        raise SettingsError(f'{name} is "{text}", expected {expected}; set it to one')
-    return int(text)
-
-
-def _queues(text: str, temporal_namespace: str) -> tuple[ScaledQueue, ...]:
-    try:
-        entries = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SettingsError(f"{_QUEUES} is no JSON ({error}), expected task queues such as {_EXAMPLE}") from error
+def _queues(read: Environment, temporal_namespace: str) -> tuple[ScaledQueue, ...]:
+    expected = f"task queues such as {_EXAMPLE}"
+    text = read.required(_QUEUES, expected)
+    entries = read.document(_QUEUES, expected)
     if not isinstance(entries, list) or not entries:
         raise SettingsError(f"{_QUEUES} is {text}, expected one task queue or more, such as {_EXAMPLE}")
     queues = tuple(_queue(entry, temporal_namespace) for entry in entries)

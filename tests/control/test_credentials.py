@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from perdure_control.credentials import IN_THE_CLEAR, CredentialFiles, Credentials, CredentialsError
+from perdure_control.settings import SettingsError
 from perdure_operator import main as operator
-from perdure_operator.settings import SettingsError, settings_from
+from perdure_operator.settings import settings_from
 from perdure_workers import main as worker
-from perdure_workers.settings import SettingsError as WorkerSettingsError
 from perdure_workers.settings import WorkerSettings
 from tests.authority import DAY, Authority, encrypted_key
 
@@ -63,7 +63,7 @@ def test_variables_name_the_files() -> None:
 def test_variables_that_contradict_each_other_are_refused(environment: Mapping[str, str], says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         settings_from({**NEEDED, **environment})
-    with pytest.raises(WorkerSettingsError, match=says):
+    with pytest.raises(SettingsError, match=says):
         WorkerSettings.from_environment(environment)
 
 

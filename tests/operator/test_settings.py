@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from perdure_control.settings import SettingsError
 from perdure_operator.admission import Limits
-from perdure_operator.settings import ReceiverSettings, Settings, SettingsError, settings_from
+from perdure_operator.settings import ReceiverSettings, Settings, settings_from
 
 NEEDED = {"PERDURE_TEMPORAL_ADDRESS": "temporal:7233", "PERDURE_NAMESPACE": "perdure"}
 
@@ -65,8 +66,14 @@ def test_limits_that_are_left_empty_are_none() -> None:
         ({"PERDURE_NAMESPACE": "perdure"}, "PERDURE_TEMPORAL_ADDRESS is not set"),
         ({"PERDURE_TEMPORAL_ADDRESS": "temporal:7233"}, "PERDURE_NAMESPACE is not set"),
         ({**NEEDED, "PERDURE_LOG_LEVEL": "loud"}, 'PERDURE_LOG_LEVEL is "loud", expected one of debug, info'),
-        ({**NEEDED, "PERDURE_HTTP_PORT": "http"}, 'PERDURE_HTTP_PORT is "http", expected a port'),
-        ({**NEEDED, "PERDURE_HTTP_PORT": "65536"}, 'PERDURE_HTTP_PORT is "65536", expected a port'),
+        (
+            {**NEEDED, "PERDURE_HTTP_PORT": "http"},
+            'PERDURE_HTTP_PORT is "http", expected a whole number from 1 to 65535',
+        ),
+        (
+            {**NEEDED, "PERDURE_HTTP_PORT": "65536"},
+            'PERDURE_HTTP_PORT is "65536", expected a whole number from 1 to 65535',
+        ),
         ({**NEEDED, "PERDURE_PROGRESS_SECRET": "tls"}, "PERDURE_PROGRESS_SERVICE is not set"),
         ({**NEEDED, "PERDURE_MAX_CONCURRENT_JOBS": "-1"}, 'CONCURRENT_JOBS is "-1", expected how many TrainingJobs'),
         ({**NEEDED, "PERDURE_MAX_CONCURRENT_JOBS_PER_NAMESPACE": "1.5"}, 'PER_NAMESPACE is "1.5", expected how many'),

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from perdure_control.settings import SettingsError
 from perdure_scaler.demand import Queue
-from perdure_scaler.settings import ScaledQueue, SettingsError, TaskType, settings_from
+from perdure_scaler.settings import ScaledQueue, TaskType, settings_from
 
 NEEDED = {
     "PERDURE_TEMPORAL_ADDRESS": "temporal:7233",

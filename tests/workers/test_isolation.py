@@ -17,10 +17,11 @@ from perdure_api import names
 from perdure_api.conditions import Reason
 from perdure_api.spec import TrainingJobSpec
 from perdure_api.workflow import JobRef
+from perdure_control.settings import SettingsError
 from perdure_workers.activities.resources import ResourceActivities
 from perdure_workers.manifests import PodDefaults, network_policy, reservation, training_job
 from perdure_workers.messages import CleanUp, CreateJob
-from perdure_workers.settings import SettingsError, WorkerSettings
+from perdure_workers.settings import WorkerSettings
 from tests.api_stand_in import answered_by
 
 Document = dict[str, Any]
@@ -166,8 +167,8 @@ def test_a_worker_is_told_what_its_training_pods_may_reach() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("nonsense", "is no JSON: .* expected a list of egress rules"),
-        ("{}", "is {}; expected a JSON list of egress rules, as a NetworkPolicy has them"),
+        ("nonsense", "is no JSON .* expected a JSON list of egress rules"),
+        ("{}", "is {}, expected a JSON list of egress rules, as a NetworkPolicy has them"),
         ('["a"]', "expected a JSON list of egress rules"),
     ],
 )

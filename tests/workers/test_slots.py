@@ -17,12 +17,13 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
 from perdure_api.slots import SlotsUnreadable, read_slots, slots_text
 from perdure_control.cluster import Cluster, ClusterUnavailable
+from perdure_control.settings import SettingsError
 from perdure_workers import process
 from perdure_workers import slots as slots_module
 from perdure_workers.extensions import Extensions
 from perdure_workers.progress.board import ProgressBoard
 from perdure_workers.progress.writer import ProgressWriter
-from perdure_workers.settings import SettingsError, WorkerSettings
+from perdure_workers.settings import WorkerSettings
 from perdure_workers.slots import OwnPod, SlotsInUse, SlotsTold
 from perdure_workers.watching.index import AttemptIndex
 from tests.api_stand_in import answered_by

@@ -16,8 +16,9 @@ from perdure_control.credentials import CredentialsError
 from perdure_control.factory.errors import RegistryError
 from perdure_control.factory.registry import Registry, load_registry
 from perdure_control.logs import configure_logs
+from perdure_control.settings import SettingsError
 from perdure_workers.process import run_worker
-from perdure_workers.settings import SettingsError, WorkerSettings
+from perdure_workers.settings import WorkerSettings
 
 
 def main() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -14,16 +13,15 @@ from typing import Any, Final
 from temporalio.common import WorkerDeploymentVersion
 
 from perdure_api import names
-from perdure_control.credentials import IN_THE_CLEAR, CredentialFiles, CredentialsError
-from perdure_control.logs import LEVELS
+from perdure_control.credentials import IN_THE_CLEAR, CredentialFiles
+from perdure_control.settings import ANY_PORT, Environment, SettingsError
 
 MAX_SLOTS: Final = 10_000
+_SLOTS: Final = range(1, MAX_SLOTS + 1)
+_SECONDS_BETWEEN_REPORTS: Final = range(1, 3601)
+_GRACE_SECONDS: Final = range(86_401)
 _BUILD: Final = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 """What a label's value may be: the build is one."""
-
-
-class SettingsError(Exception):
-    """The environment is wrong; the message says which variable, what was found, what was expected."""
 
 
 @dataclass(frozen=True)
@@ -70,99 +68,74 @@ class WorkerSettings:
         Raises:
             SettingsError: a variable holds something else than expected.
         """
-        read = _Reader(environment)
-        folder = read.text("PERDURE_PROGRESS_TLS_DIR", "")
+        read = Environment(environment, "worker")
+        folder = read.text("PERDURE_PROGRESS_TLS_DIR")
         return cls(
             temporal_address=read.text("PERDURE_TEMPORAL_ADDRESS", cls.temporal_address),
             temporal_namespace=read.text("PERDURE_TEMPORAL_NAMESPACE", cls.temporal_namespace),
-            temporal_credentials=_credentials(environment),
-            log_level=read.choice("PERDURE_LOG_LEVEL", cls.log_level, LEVELS),
-            http_port=read.integer("PERDURE_HTTP_PORT", cls.http_port, 0, 65535),
+            temporal_credentials=read.temporal_credentials(),
+            log_level=read.log_level(),
+            http_port=read.whole_number("PERDURE_HTTP_PORT", cls.http_port, ANY_PORT),
             watch_namespaces=read.names("PERDURE_WATCH_NAMESPACES"),
             pod_name=read.text("PERDURE_POD_NAME", socket.gethostname()),
-            namespace=read.text("PERDURE_NAMESPACE", ""),
-            publish_slots=read.switch("PERDURE_PUBLISH_SLOTS"),
-            slots=read.integer("PERDURE_WORKER_SLOTS", cls.slots, 1, MAX_SLOTS),
-            watch_slots=read.integer("PERDURE_WATCH_SLOTS", cls.watch_slots, 1, MAX_SLOTS),
-            trainer_image=read.text("PERDURE_TRAINER_IMAGE", ""),
+            namespace=read.text("PERDURE_NAMESPACE"),
+            publish_slots=_publishes_slots(read),
+            slots=read.whole_number("PERDURE_WORKER_SLOTS", cls.slots, _SLOTS),
+            watch_slots=read.whole_number("PERDURE_WATCH_SLOTS", cls.watch_slots, _SLOTS),
+            trainer_image=read.text("PERDURE_TRAINER_IMAGE"),
             trainer_image_pull_policy=read.text("PERDURE_TRAINER_IMAGE_PULL_POLICY", cls.trainer_image_pull_policy),
             image_pull_secrets=read.names("PERDURE_IMAGE_PULL_SECRETS"),
-            progress_url=read.text("PERDURE_PROGRESS_URL", "") or None,
-            progress_port=read.integer("PERDURE_PROGRESS_PORT", cls.progress_port, 0, 65535),
+            progress_url=read.text("PERDURE_PROGRESS_URL") or None,
+            progress_port=read.whole_number("PERDURE_PROGRESS_PORT", cls.progress_port, ANY_PORT),
             progress_tls_folder=Path(folder) if folder else None,
             progress_interval_seconds=float(
-                read.integer("PERDURE_PROGRESS_INTERVAL_SECONDS", int(cls.progress_interval_seconds), 1, 3600)
+                read.whole_number(
+                    "PERDURE_PROGRESS_INTERVAL_SECONDS", int(cls.progress_interval_seconds), _SECONDS_BETWEEN_REPORTS
+                )
             ),
-            store_env=read.mapping("PERDURE_STORE_ENV"),
-            training_egress=read.rules("PERDURE_TRAINING_EGRESS"),
-            store_secret=read.text("PERDURE_STORE_SECRET", "") or None,
-            grace_seconds=float(read.integer("PERDURE_GRACE_SECONDS", int(cls.grace_seconds), 0, 86_400)),
-            version=_version(read.text("PERDURE_WORKER_BUILD", "")),
+            store_env=_store_env(read),
+            training_egress=_training_egress(read),
+            store_secret=read.text("PERDURE_STORE_SECRET") or None,
+            grace_seconds=float(read.whole_number("PERDURE_GRACE_SECONDS", int(cls.grace_seconds), _GRACE_SECONDS)),
+            version=_version(read.text("PERDURE_WORKER_BUILD")),
         )
 
 
-def _credentials(environment: Mapping[str, str]) -> CredentialFiles:
-    try:
-        return CredentialFiles.from_environment(environment)
-    except CredentialsError as error:
-        raise SettingsError(str(error)) from error
+def _publishes_slots(read: Environment) -> bool:
+    name = "PERDURE_PUBLISH_SLOTS"
+    publishes = read.choice(name, "false", ("true", "false")) == "true"
+    if publishes and not read.text("PERDURE_NAMESPACE"):
+        raise SettingsError(
+            f"{name} is true and PERDURE_NAMESPACE is not set, expected the pod's own namespace; set it, or leave "
+            f"{name} out"
+        )
+    return publishes
+
+
+def _store_env(read: Environment) -> Mapping[str, str]:
+    name, expected = "PERDURE_STORE_ENV", "a JSON object whose values are texts"
+    if not read.text(name):
+        return {}
+    found = read.document(name, expected)
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise SettingsError(f"{name} is {read.text(name)}, expected {expected}; correct it")
+    return found
+
+
+def _training_egress(read: Environment) -> tuple[Mapping[str, Any], ...] | None:
+    name, expected = "PERDURE_TRAINING_EGRESS", "a JSON list of egress rules, as a NetworkPolicy has them"
+    if not read.text(name):
+        return None
+    found = read.document(name, expected)
+    if not isinstance(found, list) or not all(isinstance(rule, dict) for rule in found):
+        raise SettingsError(f"{name} is {read.text(name)}, expected {expected}; correct it")
+    return tuple(found)
 
 
 def _version(build: str) -> WorkerDeploymentVersion | None:
     if build and not _BUILD.fullmatch(build):
         raise SettingsError(
-            f'PERDURE_WORKER_BUILD is "{build}"; expected at most 63 letters, digits, "-", "_" and ".", such as '
-            f"0.1.0-1a2b3c4d, or nothing for workers without versions"
+            f'PERDURE_WORKER_BUILD is "{build}", expected at most 63 letters, digits, "-", "_" and ".", such as '
+            f"0.1.0-1a2b3c4d; set such a text, or none for workers without versions"
         )
     return WorkerDeploymentVersion(names.WORKER_DEPLOYMENT, build) if build else None
-
-
-class _Reader:
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
-
-    def text(self, name: str, default: str) -> str:
-        return self._environment.get(name) or default
-
-    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
-        found = (self._environment.get(name) or default).lower()
-        if found not in allowed:
-            raise SettingsError(f'{name} is "{found}"; expected one of {", ".join(allowed)}')
-        return found
-
-    def switch(self, name: str) -> bool:
-        found = self.choice(name, "false", ("true", "false")) == "true"
-        if found and not self._environment.get("PERDURE_NAMESPACE"):
-            raise SettingsError(f"{name} is true and PERDURE_NAMESPACE is not set; expected the pod's own namespace")
-        return found
-
-    def names(self, name: str) -> tuple[str, ...]:
-        return tuple(part.strip() for part in self._environment.get(name, "").split(",") if part.strip())
-
-    def integer(self, name: str, default: int, least: int, most: int) -> int:
-        found = self._environment.get(name) or str(default)
-        if not found.isdecimal() or not least <= int(found) <= most:
-            raise SettingsError(f'{name} is "{found}"; expected a whole number from {least} to {most}')
-        return int(found)
-
-    def mapping(self, name: str) -> Mapping[str, str]:
-        found = self._environment.get(name) or "{}"
-        try:
-            document = json.loads(found)
-        except ValueError as error:
-            raise SettingsError(f"{name} is no JSON: {error}; expected an object of texts") from error
-        if not isinstance(document, dict) or not all(isinstance(value, str) for value in document.values()):
-            raise SettingsError(f"{name} is {found}; expected a JSON object whose values are texts")
-        return document
-
-    def rules(self, name: str) -> tuple[Mapping[str, Any], ...] | None:
-        found = self._environment.get(name)
-        if not found:
-            return None
-        try:
-            document = json.loads(found)
-        except ValueError as error:
-            raise SettingsError(f"{name} is no JSON: {error}; expected a list of egress rules") from error
-        if not isinstance(document, list) or not all(isinstance(rule, dict) for rule in document):
-            raise SettingsError(f"{name} is {found}; expected a JSON list of egress rules, as a NetworkPolicy has them")
-        return tuple(document)
