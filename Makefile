@@ -109,6 +109,10 @@ generate: $(VENV)/.ready ## Files made from the models: CRDs, reference
 histories: $(VENV)/.ready ## Record workflow histories of a release (VERSION=0.1.0), which every later version must replay
 	@$(PYTHON) -m tests.workers.workflows.record $(VERSION)
 
+.PHONY: evidence
+evidence: install ## Record Jobs and pods as the cluster shows them in each of their ends, for the tests that judge by them
+	@$(PYTHON) -m tests.workers.record $(SITUATIONS)
+
 # Where `make demo` keeps its model and data, which measurements use too.
 DEMO := $(or $(PERDURE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/perdure)/demo
 
