@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -20,6 +19,7 @@ from perdure_control.statuses import EventSource
 from perdure_data.stores import Stores
 from perdure_workers.activities import monitoring
 from perdure_workers.activities.monitoring import MonitorActivities
+from perdure_workers.attempts.assess import OVERDUE_SECONDS
 from perdure_workers.messages import AttemptEnd, Monitor
 from perdure_workers.progress.board import ProgressBoard
 from perdure_workers.progress.writer import ProgressWriter
@@ -27,7 +27,10 @@ from perdure_workers.watching.index import AttemptIndex
 from tests.workers.small_cluster import JOB, Document, SmallCluster, pod_of, serving
 
 SECONDS = 60
-TEMPORALS_TIME = datetime(2001, 1, 1, tzinfo=UTC)
+START_SECONDS = 600.0
+LONG_AGO = 1_000_000_000.0
+"""Unix seconds."""
+IN_TIMES_TO_COME = 9_000_000_000.0
 
 
 class Monitoring:
@@ -40,6 +43,8 @@ class Monitoring:
         attempt: int,
         progress_seconds: float | None,
         changed: asyncio.Event,
+        began: float,
+        waited: float,
     ) -> None:
         board = ProgressBoard()
         activities = MonitorActivities(
@@ -55,15 +60,15 @@ class Monitoring:
             job=JOB,
             attempt=attempt,
             job_name=names.job_name(JOB.name, attempt),
-            started_at=time.time(),
-            start_seconds=600,
+            started_at=began,
+            start_seconds=START_SECONDS,
             progress_seconds=progress_seconds,
             fenced=True,
         )
         self.looks = 0
         self._changed = changed
         environment = ActivityEnvironment()
-        environment.info = dataclasses.replace(environment.info, started_time=TEMPORALS_TIME)
+        environment.info = replace(environment.info, started_time=datetime.fromtimestamp(began + waited, UTC))
         environment.on_heartbeat = self._look
         self.end: asyncio.Task[AttemptEnd] = asyncio.create_task(environment.run(activities.monitor_training, request))
 
@@ -86,8 +91,12 @@ class Beside:
         self.index.jobs.put(self.small.put_job(attempt))
         self.index.pods.put(pod_of(attempt))
 
-    def monitor(self, attempt: int, progress_seconds: float | None = None) -> Monitoring:
-        monitoring = Monitoring(self._cluster, self.index, attempt, progress_seconds, self.small.changed)
+    def monitor(
+        self, attempt: int, progress_seconds: float | None = None, began: float = LONG_AGO, waited: float = 0
+    ) -> Monitoring:
+        """Follows an attempt that began, and that has waited for so many seconds, by Temporal's clock."""
+        changed = self.small.changed
+        monitoring = Monitoring(self._cluster, self.index, attempt, progress_seconds, changed, began, waited)
         self._started.append(monitoring)
         return monitoring
 
@@ -177,7 +186,7 @@ async def test_when_an_attempt_ended_is_told_by_temporals_clock(beside: Beside) 
 
     end = await monitoring_.end
     assert end.ended_at is not None
-    assert 0 <= end.ended_at - TEMPORALS_TIME.timestamp() < SECONDS, "this machine's own time is years later"
+    assert 0 <= end.ended_at - LONG_AGO < SECONDS, "this machine's own time is years later"
 
 
 async def test_two_monitors_that_see_one_attempt_hang_end_it_once(beside: Beside) -> None:
@@ -192,3 +201,35 @@ async def test_two_monitors_that_see_one_attempt_hang_end_it_once(beside: Beside
     ends = [await each.end for each in both]
     assert [end.outcome.reason for end in ends] == [Reason.HUNG, Reason.HUNG]
     assert beside.small.documents.keys() == {"/apis/perdure.dev/v1alpha1/namespaces/ns/trainingjobs/job"}
+
+
+@pytest.mark.parametrize("began", [LONG_AGO, IN_TIMES_TO_COME], ids=["ahead", "behind"])
+async def test_how_long_an_attempt_waits_for_its_pod_is_told_by_temporals_clock_however_wrong_the_workers_is(
+    beside: Beside, began: float
+) -> None:
+    beside.index.jobs.put(beside.small.put_job(1))
+    waiting = beside.monitor(1, began=began)
+    overdue = beside.monitor(1, began=began, waited=START_SECONDS)
+
+    end = await overdue.end
+    await beside.until(lambda: waiting.looks > 0)
+
+    assert (end.outcome.reason, end.outcome.pod_remains) == (Reason.DEADLINE_EXCEEDED, True)
+    assert not waiting.end.done()
+
+
+@pytest.mark.parametrize("began", [LONG_AGO, IN_TIMES_TO_COME], ids=["ahead", "behind"])
+async def test_a_pod_that_is_being_ended_is_not_taken_for_lost_however_wrong_the_workers_clock_is(
+    beside: Beside, began: float
+) -> None:
+    beside.begin(1)
+    stopping = pod_of(1, version=2)
+    due = datetime.fromtimestamp(began + 20, UTC)
+    stopping["metadata"]["deletionTimestamp"] = due.isoformat().replace("+00:00", "Z")
+    saves = beside.monitor(1, began=began)
+    await beside.sees(saves, stopping)
+    given_up = beside.monitor(1, began=began, waited=20 + OVERDUE_SECONDS + 1)
+
+    assert (await given_up.end).outcome.reason is Reason.DISRUPTED
+    beside.index.pods.put(pod_of(1, version=3, words={"step": 7}))
+    assert (await saves.end).to_step == 7

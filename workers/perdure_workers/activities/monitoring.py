@@ -22,6 +22,7 @@ from perdure_control.cluster import EVENTS, JOBS, Cluster, ClusterError, Documen
 from perdure_control.statuses import EventSource, apply_status, read_status, record_event
 from perdure_data.errors import StoreError
 from perdure_data.stores import Stores
+from perdure_workers.activities.clock import ServerClock
 from perdure_workers.activities.hanging import HangWatch
 from perdure_workers.activities.waiting import next_look
 from perdure_workers.attempts.assess import Assessment, Ended, Running, Waiting, assess, waited_seconds
@@ -78,13 +79,13 @@ class MonitorActivities:
         off) says and ends nothing any more once a newer attempt has begun.
         """
         key = AttemptKey(request.job.namespace, request.job.uid, request.attempt)
-        begun, since = activity.info().started_time.timestamp(), time.monotonic()
-        details = activity.info().heartbeat_details
+        info = activity.info()
+        clock, details = ServerClock(info.started_time), info.heartbeat_details
         note = MonitorNote.model_validate(details[0]) if details else MonitorNote()
         with self._index.watching(key) as watcher:
-            follower = _Follower(self._cluster, self._index, self._board, self._source, request, note)
+            follower = _Follower(self._cluster, self._index, self._board, self._source, request, note, clock)
             outcome = await follower.follow(key, watcher)
-        ended_at = begun + time.monotonic() - since
+        ended_at = clock.now()
         # Both before the flush: that forgets.
         shown = await self._shown(request)
         reached = self._reached(key, outcome, shown)
@@ -166,6 +167,7 @@ class _Follower:
         source: EventSource,
         request: Monitor,
         note: MonitorNote,
+        clock: ServerClock,
     ) -> None:
         self._cluster = cluster
         self._index = index
@@ -173,6 +175,7 @@ class _Follower:
         self._source = source
         self._request = request
         self._note = note
+        self._clock = clock
         self._hang = HangWatch(cluster, index, board, request, note)
         self._refusal: str | None = None
         self._seen_since = time.monotonic()
@@ -202,7 +205,7 @@ class _Follower:
 
     async def _look(self, key: AttemptKey) -> Assessment:
         view = self._index.view(key)
-        self._waited = waited = waited_seconds(view.job, self._request.started_at, time.time())
+        self._waited = waited = waited_seconds(view.job, self._request.started_at, self._clock.now())
         if not view.pods and not view.lost_pods:
             if view.job is None and not view.job_was_deleted and waited > UNSEEN_SECONDS and await self._job_is_gone():
                 return Ended(Outcome(reason=Reason.JOB_DELETED, message="its Job is gone"))
@@ -215,7 +218,7 @@ class _Follower:
             refusal=self._refusal,
             permanent_exit_codes=self._request.permanent_exit_codes,
             nodes=self._request.nodes,
-            fenced_at=time.time() if self._request.fenced else None,
+            fenced_at=self._clock.now() if self._request.fenced else None,
             ran=self._note.ran,
         )
 
