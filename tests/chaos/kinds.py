@@ -106,6 +106,11 @@ FOR_EVER: Final = UNTIL_TOLD.replace("{seconds}", "7200")
 HANGS_ONCE: Final = (
     "trap 'exit 143' TERM; [ \"$PERDURE_ATTEMPT\" -gt 1 ] || { sleep 7200 & wait $!; }; sleep {seconds} & wait $!"
 )
+FILLS_ONCE: Final = (
+    "trap 'exit 143' TERM; [ \"$PERDURE_ATTEMPT\" -gt 1 ] || "
+    "{ head -c 30000000 /dev/zero > /scratch/full; sleep 7200 & wait $!; }; sleep {seconds} & wait $!"
+)
+"""Its first attempt writes more to the node's disk than it may: the kubelet ends it when it next looks."""
 ELSEWHERE: Final = {
     "nodes": 2,
     "minNodes": 1,
@@ -151,6 +156,12 @@ KINDS: Final[dict[str, Kind]] = {
         _command(HANGS_ONCE, deadlines={"progressSeconds": 25}),
         # One whose worker dies right after it deleted the Job of what hung is told as one that somebody deleted.
         natural=_OVER | {"Hung", "JobDeleted", "Disrupted"},
+        lasts_seconds=2,
+    ),
+    "fills-its-disk": Kind(
+        3,
+        _command(FILLS_ONCE, resources={"ephemeralStorage": "10Mi"}),
+        natural=_OVER | {"OutOfDisk"},
         lasts_seconds=2,
     ),
     "elsewhere": Kind(

@@ -1,7 +1,8 @@
 """What is done to the cluster for a while. Each fault is a context: it begins with what goes wrong and ends with its
 mending.
 
-No clock is moved: the nodes share that of the machine.
+No clock is moved: the nodes share that of the machine. No disk of a node is filled: it is the machine's. A job that
+writes more than it may is among kinds.py.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final
 
 from tests.chaos.faults import Fault, Faults, Scene
 from tests.chaos.plan import FaultPlan
-from tests.cluster.stores import BAD_STORES, bad_store
+from tests.cluster.stores import BAD_STORES, FULL, bad_store
 from tests.cluster.test_resilience import devcluster
 
 NODES: Final = ("n1", "n2")
@@ -80,9 +81,16 @@ def pause_etcd(scene: Scene, _: random.Random) -> Iterator[str]:
 @contextmanager
 def failing_store(scene: Scene, draw: random.Random) -> Iterator[str]:
     """The object store's Service leads to one that does not work."""
-    how = draw.choice(sorted(BAD_STORES))
+    how = draw.choice(sorted(set(BAD_STORES) - {FULL}))
     with bad_store(scene.system, scene.image, how):
         yield how
+
+
+@contextmanager
+def full_store(scene: Scene, _: random.Random) -> Iterator[str]:
+    """The object store's disk is full: what is there can be read, and nothing more can be written."""
+    with bad_store(scene.system, scene.image, FULL):
+        yield FULL
 
 
 @contextmanager
@@ -102,7 +110,8 @@ LASTING: Final[Faults] = {
     "Temporal away": (temporal_away, FaultPlan(2, (20, 60))),
     "API server restarted": (restart_api_server, FaultPlan(3, (0, 5))),
     "etcd paused": (pause_etcd, FaultPlan(3, (2, 15))),
-    "store does not work": (failing_store, FaultPlan(5, (5, 40))),
+    "store does not work": (failing_store, FaultPlan(4, (5, 40))),
+    "store's disk full": (full_store, FaultPlan(2, (5, 40))),
     "workers replaced": (roll_workers, FaultPlan(3, (0, 1))),
 }
 """Those that last: one at a time."""
@@ -110,5 +119,5 @@ NODE_FAULTS: Final = frozenset(
     {"containerd killed", "kubelet killed", "node without power", "node cut off", "node frozen"}
 )
 """Those that end attempts on a node, which is what they yield."""
-STORE_FAULTS: Final = frozenset({"store does not work"})
+STORE_FAULTS: Final = frozenset({"store does not work", "store's disk full"})
 """Those that may end attempts of the built-in trainer."""

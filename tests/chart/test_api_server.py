@@ -97,6 +97,17 @@ def test_pod_security_admission_is_awake(installed: ApiServer, everything: Value
         installed.kubectl("create", "--dry-run=server", "-f", "-", document=_pod(template))
 
 
+@pytest.mark.parametrize("component", ["operator", "worker", "scaler"])
+def test_a_priority_class_that_does_not_exist_lets_no_pod_be_made_and_is_named(
+    installed: ApiServer, chart: Chart, component: str
+) -> None:
+    wrong = {"scaler": {"enabled": True}}, {component: {"priorityClassName": "no-such-class"}}
+    template = chart.one("Deployment", f"perdure-{component}", _values("devcluster"), *wrong)["spec"]["template"]
+
+    with pytest.raises(AssertionError, match="no PriorityClass with name no-such-class was found"):
+        installed.kubectl("create", "--dry-run=server", "-f", "-", document=_pod(template))
+
+
 def _pod(template: Document) -> Document:
     return {
         "apiVersion": "v1",

@@ -45,11 +45,12 @@ class Bad(BaseHTTPRequestHandler):
         self.wfile.write(body)
 ThreadingHTTPServer(("", 8333), Bad).serve_forever()
 """
+FULL: Final = "is full"
 BAD_STORES: Final[Mapping[str, str]] = {
     "answers 503": "self.say(503)",
     "is slow, then cuts": "time.sleep(10); self.close_connection = True",
     "cuts connections": "self.close_connection = True",
-    "is full": 'self.say(507) if self.command in {"PUT", "POST"} else self.pass_on()',
+    FULL: 'self.say(507) if self.command in {"PUT", "POST"} else self.pass_on()',
 }
 """What is wrong with them, and how they answer."""
 

@@ -138,3 +138,21 @@ def test_a_trainer_of_ones_own_is_waited_for_while_it_may_run(jobs: Jobs, system
     assert phase(job) == "Succeeded", job["status"]
     assert [attempt["reason"] for attempt in job["status"]["attempts"]] == ["Disrupted", "Completed"]
     assert log.most_at_once["own"] == 1
+
+
+def test_a_job_whose_work_is_done_while_its_node_is_cut_off_is_not_run_again(jobs: Jobs, system: Kubectl) -> None:
+    """skypilot#6133: it has succeeded, nobody could say so, and all is forgotten but that it is silent."""
+    with watching_pods(jobs.kubectl) as log:
+        pod = NODES.begin_on_first(jobs, system, "unheard", jobs.own("sleep", "15", retry={"maxAttempts": 1}))
+        begun_job = jobs.get("unheard")
+
+        devcluster("partition-node", LOST)
+        wait_until(lambda: not running(begun_job, 1), 120, lambda: "its process goes on")
+        told = jobs.until("unheard", lambda job: condition(job, "Running")["status"] != "True")
+        devcluster("heal-node", LOST)
+        job = jobs.finished("unheard", seconds=180)
+
+    assert condition(told, "Succeeded")["status"] == "Unknown", "from silence nothing is concluded"
+    assert phase(job) == "Succeeded", job["status"]
+    assert [attempt["reason"] for attempt in job["status"]["attempts"]] == ["Completed"]
+    assert log.seen["unheard"] == {pod["metadata"]["uid"]}

@@ -394,6 +394,20 @@ def test_on_a_node_that_does_not_answer_a_fenced_attempt_has_ended_and_any_other
     assert "delete the node object" in unfenced.message
 
 
+def test_from_the_silence_of_a_node_that_is_cut_off_nothing_is_concluded_and_what_was_done_meanwhile_counts() -> None:
+    """skypilot#6133: an outage of the network runs a job again that had succeeded."""
+    silent = replace(pod("running"), silent=True)
+    given_up = replace(silent, deleting=True, due_at=DUE)
+    heard_again = replace(pod("completed"), deleting=True)
+
+    during = [look(with_pods(each), waited=1_000_000) for each in (silent, given_up)]
+    after = look(with_pods(heard_again), waited=1_000_000)
+
+    assert [type(each) for each in during] == [Running, Waiting]
+    assert isinstance(after, Ended)
+    assert (after.outcome.reason, after.outcome.pod_remains) == (Reason.COMPLETED, False)
+
+
 def test_a_pod_that_ends_in_its_time_is_waited_for() -> None:
     in_time = lost(silent=False)
 

@@ -46,6 +46,7 @@ def with_end(facts: PodFacts, **end: Any) -> PodFacts:
         ("preempted", Reason.DISRUPTED, 143, "preempting to accommodate a higher priority pod"),
         ("silent-node", Reason.DISRUPTED, None, "node n3 does not answer"),
         ("on-a-lost-node", Reason.DISRUPTED, None, "node n3 does not answer"),
+        ("node-restarted", Reason.DISRUPTED, 255, "node n3 lost the container"),
     ],
 )
 def test_a_pod_that_ended_is_classified_by_what_the_cluster_shows(
