@@ -63,7 +63,7 @@ test-cluster-alone:
 	@$(VENV)/bin/pytest -q -m "cluster and alone and not lengthy"
 
 .PHONY: test-upgrades
-test-upgrades: install ## Upgrades between versions of the workers, on the development cluster: most of an hour, not part of `make test`
+test-upgrades: install ## Upgrades between versions of the workers, and 500 jobs in line: more than an hour, not part of `make test`
 	@$(VENV)/bin/pytest -q -m lengthy
 
 .PHONY: torture-trainer
@@ -132,6 +132,10 @@ bench-control-plane: install ## What a TrainingJob costs beside a plain Job, 1 t
 .PHONY: bench-watch
 bench-watch: install ## What running jobs cost, 1,000 and 5,000 of them held for ten minutes: ~45 minutes (BENCH=--quick: five)
 	@$(PYTHON) -m bench.watch $(BENCH)
+
+.PHONY: bench-waiting
+bench-waiting: install ## What a job costs while it waits, in requests and events: ~30 minutes (BENCH="--minutes 2")
+	@$(PYTHON) -m bench.waiting $(BENCH)
 
 $(BUILD)/bench-venv/.ready: locks/bench.txt $(VENV)/.ready
 	@echo "Python packages into $(BUILD)/bench-venv (pinned in locks/bench.txt) ..."
