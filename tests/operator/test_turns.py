@@ -352,6 +352,24 @@ def test_five_hundred_jobs_behind_a_limit_of_four_run_in_their_order_and_cost_a_
     assert sum(writes) < 500 * 12
 
 
+def test_while_nobody_moves_a_line_of_five_hundred_costs_no_write_however_often_it_is_looked_at() -> None:
+    world = World(cluster=0)
+    papers = [world.create(f"job-{number:03}", after_seconds=number) for number in range(500)]
+    world.settle()
+    told = [paper.writes[OPERATOR] for paper in papers]
+
+    for _ in range(3):
+        for paper in papers:
+            world.keys.add(paper.metadata["uid"])
+        world.settle()
+    world.restart(cluster=0)
+    world.settle()
+
+    assert {says(paper) for paper in papers} == {("Queued", "Queued")}
+    assert [paper.writes[OPERATOR] for paper in papers] == told
+    assert world.running == {}, "none has a workflow"
+
+
 def test_a_priority_that_changes_while_a_job_waits_counts_at_once(finishing: Callable[[World], Iterator[str]]) -> None:
     world = World(cluster=1)
     papers = [world.create(name, after_seconds=number) for number, name in enumerate("abcd")]
