@@ -70,6 +70,7 @@ WAITS: Final[Mapping[str, Waits]] = {
         lambda jobs: jobs.own("true", resources={"gpusPerNode": 64}, deadlines={"startSeconds": DAY_SECONDS}),
         lambda job: job.get("status", {}).get("reason") == "NoCapacity",
     ),
+    "for its trainer's end": Waits(lambda jobs: jobs.own("sleep", str(DAY_SECONDS)), _is("Running")),
     "for its turn": Waits(lambda jobs: jobs.own("true"), _is("Queued"), limited=True),
 }
 
@@ -124,6 +125,7 @@ def table(found: Mapping[str, Counts], idle: Counts, hours: float) -> Iterator[s
         f"{an_hour.of_trainingjobs:.0f} about TrainingJobs."
     )
     yield "Beyond that, for each job that waits and an hour:"
+    yield "(heartbeats of those that are followed, for a place or for their trainer's end, are no events)"
     yield f"{'it waits':24}{'requests of ours':>18}{'about TrainingJobs':>20}{'Temporal events':>17}"
     for name, each in found.items():
         yield f"{name:24}{each.ours:>18.2f}{each.of_trainingjobs:>20.2f}{each.events:>17.2f}"
