@@ -134,7 +134,7 @@ bench-watch: install ## What running jobs cost, 1,000 and 5,000 of them held for
 	@$(PYTHON) -m bench.watch $(BENCH)
 
 .PHONY: bench-waiting
-bench-waiting: install ## What a job costs while it waits, in requests and events: ~30 minutes (BENCH="--minutes 2")
+bench-waiting: install ## What a job costs while it waits, in requests and CPU: ~30 minutes (BENCH="--minutes 1")
 	@$(PYTHON) -m bench.waiting $(BENCH)
 
 $(BUILD)/bench-venv/.ready: locks/bench.txt $(VENV)/.ready

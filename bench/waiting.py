@@ -1,208 +1,214 @@
 """What a job costs while it waits: `make bench-waiting`, or `python -m bench.waiting --help`.
 
-Many jobs that wait for the same, for a while: what is asked of the API server and what is written into Temporal's
-histories meanwhile, for each of them and an hour, less what the same time costs without any. On the development
-cluster; nothing else may run on it.
+On the development cluster with Perdure installed: TrainingJobs that all wait for the same, for some minutes, and for as
+long none at all. Counted is what is asked of the API server and of Temporal, and the CPU time that it takes.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
-import os
-import re
-import sys
+import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.cluster.conftest import (
-    SYSTEM,
-    Jobs,
-    Kubectl,
-    kubeconfig_of_the_cluster,
-    loaded_base_image,
-    phase,
-    store_credentials,
-    training_job,
-    wait_until,
-    working_namespace,
-)
-from tests.cluster.test_health import told
-from tests.cluster.test_install import install
+from bench.cluster import output, temporal, workload
+from bench.cluster.api import Api, Document, each
+from bench.cluster.errors import BenchError
+from bench.cluster.figures import markdown, rounded
+from bench.cluster.installation import OURS, ROOT, Installation
+from bench.cluster.namespaces import namespace
+from bench.cluster.session import BUILD, finished, session
+from bench.watch.results import Rates
+from bench.watch.run import Moment, rates
 
-Document = dict[str, Any]
-REQUESTS: Final = "apiserver_request_total"
-OURS: Final = "perdure_kubernetes_requests_total"
+RESULTS: Final = BUILD / "waiting/results.json"
+HOUR_SECONDS: Final = 3600
 DAY_SECONDS: Final = 86_400
-PATIENCE_SECONDS: Final = 600.0
-_SAMPLE: Final = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
+SETTLE_SECONDS: Final = 30.0
+"""After all wait: what was written of how they came to it is done by then."""
+PATIENCE_SECONDS: Final = 900.0
+LOOK_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True)
 class Waits:
     """What jobs wait for."""
 
-    spec: Callable[[Jobs], Document]
     waits: Callable[[Document], bool]
-    """Whether a job has come to where it waits."""
-    limited: bool = False
-    """It waits for its turn: the installation's limit is 0 meanwhile."""
+    """Whether a status is of one that waits."""
+    spec: Document = field(default_factory=dict)
+    """Beside what any job has."""
+    values: tuple[str, ...] = ()
+    """Of the chart, by which the installation is another meanwhile."""
 
 
-def _is(name: str) -> Callable[[Document], bool]:
-    return lambda job: phase(job) == name
-
-
-def _has_failed_once(job: Document) -> bool:
-    return job.get("status", {}).get("attemptCounters", {}).get("failed", 0) == 1
+def _is(what: str, value: str) -> Callable[[Document], bool]:
+    return lambda status: status.get(what) == value
 
 
 WAITS: Final[Mapping[str, Waits]] = {
-    "to be resumed": Waits(lambda jobs: jobs.own("true", suspend=True), _is("Suspended")),
-    "for its next attempt": Waits(
-        lambda jobs: jobs.own("false", retry={"initialIntervalSeconds": DAY_SECONDS}), _has_failed_once
+    "its turn": Waits(_is("phase", "Queued"), values=("--set=limits.maxConcurrentJobs=0",)),
+    "being resumed": Waits(_is("phase", "Suspended"), {"suspend": True}),
+    "a place on a node": Waits(
+        _is("reason", "NoCapacity"), {"resources": {"gpusPerNode": 64}, "deadlines": {"startSeconds": DAY_SECONDS}}
     ),
-    "for a place on a node": Waits(
-        lambda jobs: jobs.own("true", resources={"gpusPerNode": 64}, deadlines={"startSeconds": DAY_SECONDS}),
-        lambda job: job.get("status", {}).get("reason") == "NoCapacity",
-    ),
-    "for its trainer's end": Waits(lambda jobs: jobs.own("sleep", str(DAY_SECONDS)), _is("Running")),
-    "for its turn": Waits(lambda jobs: jobs.own("true"), _is("Queued"), limited=True),
 }
 
 
 @dataclass(frozen=True)
-class Counts:
-    """What was counted by a moment, or in a time."""
+class Cost:
+    """What jobs cost that waited for one thing."""
 
-    ours: float
-    """Requests to the API server of operator and workers, as they tell."""
-    of_trainingjobs: float
-    """Requests that have to do with TrainingJobs, of whomever: as the API server tells."""
-    events: float = 0
-    """Events in the histories of the jobs' workflows."""
+    waits_for: str
+    jobs: int
+    idle: Rates
+    """While there was none, in the same installation."""
+    waiting: Rates
 
-    def __sub__(self, other: Counts) -> Counts:
-        """What came to it."""
-        return Counts(self.ours - other.ours, self.of_trainingjobs - other.of_trainingjobs, self.events - other.events)
+    def requests(self) -> float:
+        """To the API server, for each job and hour, beyond those without jobs."""
+        return self._of_each(sum(self.waiting.requests.values()) - sum(self.idle.requests.values()))
 
-    def divided(self, by: float) -> Counts:
-        """The same for one of so many."""
-        return Counts(self.ours / by, self.of_trainingjobs / by, self.events / by)
+    def asked_of_temporal(self) -> float | None:
+        """The same of Temporal's frontend; None when it does not tell."""
+        if not self.waiting.temporal:
+            return None
+        return self._of_each(sum(self.waiting.temporal.values()) - sum(self.idle.temporal.values()))
 
+    def cpu_seconds(self, who: str) -> float:
+        """CPU time of a process, for each job and hour, beyond what it takes without jobs."""
+        return self._of_each(self.waiting.cpu[who] - self.idle.cpu[who])
 
-def total(metrics: str, name: str, **labels: str) -> float:
-    """The sum of a metric's samples that have these labels, in Prometheus' text format."""
-    wanted = [f'{label}="{value}"' for label, value in labels.items()]
-    return sum(
-        float(value)
-        for found, has, value in _SAMPLE.findall(metrics)
-        if found == name and all(each in has.split(",") for each in wanted)
-    )
+    def _of_each(self, per_second: float) -> float:
+        return HOUR_SECONDS * per_second / self.jobs
 
 
-def of_each(counted: Counts, idle: Counts, jobs: int, hours: float) -> Counts:
-    """What one job costs in an hour.
+def tables(costs: Sequence[Cost]) -> list[tuple[str, str]]:
+    """Title and Markdown of each."""
+    head = ["waits for", "API requests", "requests to Temporal", *(f"CPU s, {who}" for who in (*OURS, "API server"))]
+    rows = [
+        [
+            cost.waits_for,
+            rounded(cost.requests()),
+            rounded(cost.asked_of_temporal()),
+            *(rounded(cost.cpu_seconds(who)) for who in (*OURS, "kube-apiserver")),
+        ]
+        for cost in costs
+    ]
+    return [("For each job that waits and an hour, beyond what is used without jobs", markdown(head, rows))]
 
-    Args:
-        counted: With so many jobs that wait, for that time.
-        idle: Without any, for as long.
-        jobs: How many.
-        hours: How long.
+
+async def measure(installation: Installation, waits_for: str, jobs: int, minutes: float) -> Cost:
+    """Nothing for some minutes, then the jobs for as long; they go afterwards.
+
+    Raises:
+        BenchError: some do not wait.
     """
-    return (counted - idle).divided(jobs * hours)
+    waits = WAITS[waits_for]
+    await installation.find_processes()
+    idle = await _over(installation, minutes)
+    async with namespace(installation.api, "waiting", str(jobs)) as name:
+        path = workload.trainingjobs_path(name)
+        documents = [_document(f"j{number}", waits) for number in range(jobs)]
+        await each(documents, lambda document: installation.api.create(path, document))
+        await _until_all_wait(installation.api, path, waits, jobs)
+        await asyncio.sleep(SETTLE_SECONDS)
+        waiting = await _over(installation, minutes)
+        if (left := jobs - await _waiting(installation.api, path, waits)) > 0:
+            raise BenchError(f"{left} of {jobs} jobs wait no more, expected all to; does something else run?")
+    return Cost(waits_for, jobs, idle, waiting)
 
 
-def table(found: Mapping[str, Counts], idle: Counts, hours: float) -> Iterator[str]:
-    """For people."""
-    an_hour = idle.divided(hours)
-    yield (
-        f"Without any job, in an hour: {an_hour.ours:.0f} requests of operator and workers to the API server, "
-        f"{an_hour.of_trainingjobs:.0f} about TrainingJobs."
-    )
-    yield "Beyond that, for each job that waits and an hour:"
-    yield "(heartbeats of those that are followed, for a place or for their trainer's end, are no events)"
-    yield f"{'it waits':24}{'requests of ours':>18}{'about TrainingJobs':>20}{'Temporal events':>17}"
-    for name, each in found.items():
-        yield f"{name:24}{each.ours:>18.2f}{each.of_trainingjobs:>20.2f}{each.events:>17.2f}"
+def _document(name: str, waits: Waits) -> Document:
+    document = workload.training_job(name, workload.STAYS)
+    document["spec"] |= waits.spec
+    return document
 
 
-def counts(system: Kubectl) -> Counts:
-    """Of requests, by now."""
-    ours = sum(total(told(system, component, "/metrics"), OURS) for component in ("operator", "worker"))
-    return Counts(ours, total(system("get", "--raw", "/metrics"), REQUESTS, resource="trainingjobs"))
+async def _over(installation: Installation, minutes: float) -> Rates:
+    before = await _moment(installation)
+    await asyncio.sleep(60 * minutes)
+    return rates(before, await _moment(installation))
 
 
-def histories(system: Kubectl, documents: Sequence[Document]) -> float:
-    """Events in the histories of these jobs' workflows; jobs that have none yet count nothing."""
-    ids = [each["status"]["workflow"]["id"] for each in documents if "workflow" in each.get("status", {})]
-    return sum(_length(system, workflow_id) for workflow_id in ids)
+async def _moment(installation: Installation) -> Moment:
+    asked = await temporal.asked(installation)
+    return Moment(time.monotonic(), await installation.reading(), asked)
 
 
-def _length(system: Kubectl, workflow_id: str) -> int:
-    describe = ["temporal", "workflow", "describe", "--address", "127.0.0.1:7233", "--workflow-id", workflow_id]
-    document = json.loads(system("exec", "perdure-temporal-0", "--", *describe, "-o", "json"))
-    return int(document["workflowExecutionInfo"]["historyLength"])
+async def _until_all_wait(api: Api, path: str, waits: Waits, jobs: int) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (found := await _waiting(api, path, waits)) < jobs:
+        if time.monotonic() > deadline:
+            raise BenchError(f"{found} of {jobs} jobs wait after {PATIENCE_SECONDS:.0f} s, expected all")
+        await asyncio.sleep(LOOK_SECONDS)
 
 
-def measure(kind: Waits, system: Kubectl, jobs: Jobs, many: int, seconds: float) -> Counts:
-    """What is counted in a time in which so many jobs wait. Their histories are looked at before and after it."""
-    items = [training_job(f"waits-{number}", kind.spec(jobs)) for number in range(many)]
-    jobs.kubectl("create", "-f", "-", document={"apiVersion": "v1", "kind": "List", "items": items})
-    wait_until(
-        lambda: all(map(kind.waits, jobs.kubectl.items("trainingjobs"))), PATIENCE_SECONDS, lambda: "some do not wait"
-    )
-    documents = jobs.kubectl.items("trainingjobs")
-    written = histories(system, documents)
-    before = counts(system)
-    time.sleep(seconds)
-    counted = counts(system) - before
-    assert all(map(kind.waits, jobs.kubectl.items("trainingjobs"))), "some do not wait any more"
-    return Counts(counted.ours, counted.of_trainingjobs, histories(system, documents) - written)
+async def _waiting(api: Api, path: str, waits: Waits) -> int:
+    return sum(waits.waits(job.get("status") or {}) for job in await api.items(path))
 
 
-@contextmanager
-def nobody_may_run() -> Iterator[None]:
-    """The installation's limit is 0, and none again afterwards."""
-    install("--set", "limits.maxConcurrentJobs=0")
+@asynccontextmanager
+async def installed_with(values: Sequence[str]) -> AsyncIterator[None]:
+    """The chart with other values; afterwards as it was."""
+    if not values:
+        yield
+        return
+    await asyncio.to_thread(_install, *values)
     try:
         yield
     finally:
-        install()
+        await asyncio.to_thread(_install)
+
+
+def _install(*values: str) -> None:
+    if subprocess.run([ROOT / "scripts/chart", *values], check=False).returncode:
+        raise BenchError("the chart could not be installed; what it said stands above; make install puts it right")
+
+
+def conditions(facts: Mapping[str, Any], jobs: int, minutes: float) -> str:
+    """What the figures depend on, in two sentences."""
+    return (
+        f"{facts['cpus']} CPUs of an {facts['cpu']}, load {facts['load_before']} before; Kubernetes "
+        f"{facts['kubernetes']}, Perdure {facts['perdure']} with {facts['workers']} worker(s); {facts['time']}. "
+        f"{jobs} jobs of each kind for {minutes:g} minutes."
+    )
+
+
+async def run(jobs: int, minutes: float, path: Path) -> int:
+    """Measures each kind, and prints the table."""
+    costs: list[Cost] = []
+    # One node of KWOK's: no job runs, but the frame wants its process there.
+    async with session(nodes=1) as installation:
+        facts = await installation.conditions()
+        for waits_for, waits in WAITS.items():
+            async with installed_with(waits.values):
+                print(f"  {jobs} jobs that wait for {waits_for} ...", flush=True)
+                costs.append(await measure(installation, waits_for, jobs, minutes))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"conditions": facts, "costs": [asdict(cost) for cost in costs]}, indent=1))
+    told = output.text(conditions(facts, jobs, minutes), tables(costs))
+    path.with_suffix(".md").write_text(told)
+    print(f"\n{told}\nRaw results: {path}")
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the table."""
+    """0 when everything could be measured."""
     parser = argparse.ArgumentParser(prog="bench-waiting", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=50, help="that wait at the same time (%(default)s)")
-    parser.add_argument("--minutes", type=float, default=5, help="for each kind, and without any (%(default)s)")
-    parser.add_argument("--results", type=Path, help="a file for what was measured, as JSON")
-    options = parser.parse_args(arguments)
-    system = Kubectl(kubeconfig_of_the_cluster(), SYSTEM)
-    credentials, image = store_credentials(system), loaded_base_image()
-    before = counts(system)
-    time.sleep(60 * options.minutes)
-    idle, hours = counts(system) - before, options.minutes / 60
-    found: dict[str, Counts] = {}
-    for number, (name, kind) in enumerate(WAITS.items()):
-        with (
-            nobody_may_run() if kind.limited else nullcontext(),
-            working_namespace(system, f"bench-{os.getpid()}-{number}", credentials) as kubectl,
-        ):
-            counted = measure(kind, system, Jobs(kubectl, image), options.jobs, 60 * options.minutes)
-            found[name] = of_each(counted, idle, options.jobs, hours)
-            kubectl("delete", "trainingjobs", "--all", "--timeout=300s")
-        sys.stdout.write(f"  {name}: done\n")
-        sys.stdout.flush()
-    print(f"{options.jobs} jobs of each kind for {options.minutes:g} minutes")
-    print("\n".join(table(found, idle, hours)))
-    if options.results:
-        options.results.write_text(json.dumps({name: vars(each) for name, each in found.items()}, indent=1))
-    return 0
+    parser.add_argument("--jobs", type=int, default=200, help="that wait at the same time (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=4, help="for each kind, with jobs and without (%(default)s)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="a file for what was measured (%(default)s)")
+    wanted = parser.parse_args(arguments)
+    if wanted.jobs < 1 or wanted.minutes <= 0:
+        parser.error(f"found --jobs {wanted.jobs} --minutes {wanted.minutes:g}, expected both to be more than 0")
+    return finished(run(wanted.jobs, wanted.minutes, wanted.results), "Nothing was kept: measure again.")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ from tests.cluster.conftest import (
     store_credentials,
     working_namespace,
 )
-from tests.cluster.spare_nodes import FIRST, mend_nodes, on_spare_nodes, open_nodes, spare_nodes
+from tests.cluster.spare_nodes import BREAKS as NODES
+from tests.cluster.spare_nodes import spare_nodes
 from tests.cluster.test_resilience import devcluster
 
 Document = dict[str, Any]
@@ -91,8 +92,8 @@ def suspend(jobs: Jobs, name: str) -> None:
 
 
 def restart_its_node(_: Jobs, __: str) -> None:
-    devcluster("kill-node", FIRST)
-    devcluster("start-node", FIRST)
+    devcluster("kill-node", NODES.first)
+    devcluster("start-node", NODES.first)
 
 
 SITUATIONS: Final[Mapping[str, Situation]] = {
@@ -154,16 +155,16 @@ def _place_for(situation: Situation, jobs: Jobs, system: Kubectl) -> Iterator[No
         yield
         return
     with ExitStack() as stack:
-        stack.enter_context(spare_nodes(jobs, system))
-        open_nodes(system, FIRST)
+        stack.enter_context(spare_nodes(NODES, jobs, system))
+        NODES.open(system, NODES.first)
         yield
-        mend_nodes(system)
+        NODES.mend(system)
 
 
 def brought_about(name: str, situation: Situation, jobs: Jobs) -> Sight:
     """What the cluster shows as soon as it shows what is looked for."""
     spec = jobs.own("sh", "-c", situation.command, suspend=True, **situation.spec)
-    jobs.create(name, on_spare_nodes(spec) if situation.is_lost else spec)
+    jobs.create(name, NODES.asked_for(spec) if situation.is_lost else spec)
     trainingjob = jobs.until(name, lambda job: phase(job) == "Suspended")
     reference = JobRef(namespace=jobs.kubectl.namespace, name=name, uid=trainingjob["metadata"]["uid"])
     model = TrainingJobSpec.model_validate(trainingjob["spec"])
