@@ -191,12 +191,16 @@ async def run(jobs: int, minutes: float, path: Path) -> int:
             async with installed_with(waits.values):
                 print(f"  {jobs} jobs that wait for {waits_for} ...", flush=True)
                 costs.append(await measure(installation, waits_for, jobs, minutes))
+    write(path, facts, costs, output.text(conditions(facts, jobs, minutes), tables(costs)))
+    return 0
+
+
+def write(path: Path, facts: Mapping[str, Any], costs: Sequence[Cost], told: str) -> None:
+    """Raw results with the table beside them, which is printed too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"conditions": facts, "costs": [asdict(cost) for cost in costs]}, indent=1))
-    told = output.text(conditions(facts, jobs, minutes), tables(costs))
     path.with_suffix(".md").write_text(told)
     print(f"\n{told}\nRaw results: {path}")
-    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
