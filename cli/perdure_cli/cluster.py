@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import logging
@@ -94,6 +95,17 @@ class Cluster:
         except NotThere:
             raise NotThere(_no_such_job(name, self.namespace, [job.name for job in self.jobs()])) from None
 
+    def find(self, name: str) -> Job | None:
+        """One TrainingJob, or None where there is none of this name; which others there are is not asked.
+
+        Raises:
+            CliError: the cluster does not answer, or refuses.
+        """
+        try:
+            return read_job(self._get(self._jobs_path(name)))
+        except NotThere:
+            return None
+
     def jobs(self, *, everywhere: bool = False) -> list[Job]:
         """Every TrainingJob of the namespace, or of the cluster.
 
@@ -103,6 +115,26 @@ class Cluster:
         path = f"/apis/{names.API_VERSION}/{names.PLURAL}" if everywhere else self._jobs_path()
         return [read_job(item) for item in self._items(path)]
 
+    def create(self, document: dict[str, Any]) -> Job:
+        """Makes a TrainingJob.
+
+        Raises:
+            CliError: the cluster does not answer, or refuses.
+        """
+        answer = self._send(self._jobs_path(), {}, verb="POST", silence_seconds=_ANSWER_SECONDS, body=document)
+        return read_job(json.loads(answer.data))
+
+    def delete(self, job: Job) -> None:
+        """Deletes a TrainingJob, unless it is gone or another one has its name by now.
+
+        Raises:
+            CliError: the cluster does not answer, or refuses.
+        """
+        options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": job.uid}}
+        path = self._jobs_path(job.name)
+        with contextlib.suppress(NotThere):
+            self._send(path, {}, verb="DELETE", silence_seconds=_ANSWER_SECONDS, body=options)
+
     def change(self, job: Job, patch: dict[str, Any]) -> None:
         """Changes a TrainingJob, unless another one has its name by now.
 
@@ -111,7 +143,7 @@ class Cluster:
         """
         same = {"metadata": {**patch.get("metadata", {}), "uid": job.uid}}
         body = {**patch, **same}
-        self._send(self._jobs_path(job.name), {}, silence_seconds=_ANSWER_SECONDS, patch=body)
+        self._send(self._jobs_path(job.name), {}, verb="PATCH", silence_seconds=_ANSWER_SECONDS, body=body)
 
     def changes(self, job: Job) -> Iterator[Job | None]:
         """A TrainingJob, now and after each change; None once it is gone. A broken watch ends it, without a sign.
@@ -231,17 +263,23 @@ class Cluster:
             yield rest.decode(errors="replace")
 
     def _send(
-        self, path: str, query: dict[str, str | int], *, silence_seconds: float, patch: dict[str, Any] | None = None
+        self,
+        path: str,
+        query: dict[str, str | int],
+        *,
+        silence_seconds: float,
+        verb: str = "GET",
+        body: dict[str, Any] | None = None,
     ) -> urllib3.BaseHTTPResponse:
-        host, verb = self._api.configuration.host, "GET" if patch is None else "PATCH"
+        host = self._api.configuration.host
         headers = {"Accept": "application/json, */*", **self._api.default_headers}
-        if patch is not None:
-            headers["Content-Type"] = "application/merge-patch+json"
+        if body is not None:
+            headers["Content-Type"] = "application/merge-patch+json" if verb == "PATCH" else "application/json"
         self._api.update_params_for_auth(headers, [], ["BearerToken"], path, verb, None)
         url = f"{host}{path}{f'?{urlencode(query)}' if query else ''}"
         try:
             answer = self._api.rest_client.request(
-                verb, url, headers=headers, body=patch, _request_timeout=(_CONNECT_SECONDS, silence_seconds)
+                verb, url, headers=headers, body=body, _request_timeout=(_CONNECT_SECONDS, silence_seconds)
             )
         except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
             raise NoCluster(

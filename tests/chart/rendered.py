@@ -42,18 +42,23 @@ class Refusal(Exception):
 class Chart:
     """charts/perdure, seen through `helm template`."""
 
-    def text(self, *values: Values) -> str:
-        """What `helm template` prints for values laid over each other.
+    def text(self, *values: Values, tests: bool = False) -> str:
+        """What `helm template` prints for values laid over each other, with or without what `helm test` runs.
 
         Raises:
             Refusal: it would not.
         """
-        return _rendered(json.dumps(merged(*values)))
+        return _rendered(json.dumps(merged(*values)), tests=tests)
 
-    def documents(self, *values: Values) -> list[Document]:
-        """The objects of these values."""
+    def documents(self, *values: Values, tests: bool = False) -> list[Document]:
+        """The objects of these values, with or without those that `helm test` makes."""
         # Nothing but safe_load_all, which the CRD makes ten times as slow as it has to be.
-        return [document for document in yaml.load_all(self.text(*values), yaml.CSafeLoader) if document]
+        return [document for document in yaml.load_all(self.text(*values, tests=tests), yaml.CSafeLoader) if document]
+
+    def of_the_test(self, *values: Values) -> list[Document]:
+        """The objects that `helm test` makes, in its order."""
+        found = [each for each in self.documents(*values, tests=True) if hook_of(each)]
+        return sorted(found, key=lambda each: int(each["metadata"]["annotations"].get("helm.sh/hook-weight", 0)))
 
     def one(self, kind: str, name: str, *values: Values) -> Document:
         """One of the objects, by kind and name."""
@@ -66,12 +71,19 @@ class Chart:
 
 
 @cache
-def _rendered(values: str) -> str:
+def _rendered(values: str, *, tests: bool) -> str:
     """What `helm template` prints for values in JSON: the same for the same values, as nothing in it is by chance."""
-    result = helm("template", "perdure", CHART, f"--namespace={NAMESPACE}", "--values=-", document=json.loads(values))
+    options = [f"--namespace={NAMESPACE}", "--values=-", *([] if tests else ["--skip-tests"])]
+    result = helm("template", "perdure", CHART, *options, document=json.loads(values))
     if result.returncode:
         raise Refusal(result.stderr)
     return result.stdout
+
+
+def hook_of(document: Document) -> str | None:
+    """What Helm makes an object for, where that is not the installation."""
+    hook: str | None = document["metadata"].get("annotations", {}).get("helm.sh/hook")
+    return hook
 
 
 def helm(*arguments: str | Path, document: object = None) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from perdure_api.crd import custom_resource_definition
-from tests.chart.rendered import CHART, LEAST, Chart, Values, helm
+from tests.chart.rendered import CHART, LEAST, Chart, Values, helm, hook_of
 
 TEMPLATES = sorted((CHART / "templates").iterdir())
 
@@ -24,10 +24,9 @@ def test_the_same_values_give_the_same_bytes(chart: Chart, ci_values: Values) ->
     assert chart.text(ci_values) == chart.text(ci_values)
 
 
-def test_nothing_is_a_hook_that_only_helm_would_run(chart: Chart, ci_values: Values) -> None:
-    annotations = [document["metadata"].get("annotations", {}) for document in chart.documents(ci_values)]
-
-    assert not [name for each in annotations for name in each if name.startswith("helm.sh/hook")]
+def test_nothing_but_the_test_is_a_hook_that_only_helm_would_run(chart: Chart, ci_values: Values) -> None:
+    assert {hook_of(document) for document in chart.documents(ci_values)} == {None}
+    assert {hook_of(document) for document in chart.documents(ci_values, tests=True)} == {None, "test"}
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)

@@ -7,19 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.chart.rendered import CHART, LEAST, Chart, Document, Refusal, Values
+from tests.chart.switches import DEFAULTS, FREE_FORM, SCHEMA, described
 
-DEFAULTS: Document = yaml.safe_load((CHART / "values.yaml").read_text())
-SCHEMA: Document = json.loads((CHART / "values.schema.json").read_text())
 QUICK_STARTS: Values = {
     "temporal": {"address": "", "quickStart": {"enabled": True}},
     "objectStore": {"quickStart": {"enabled": True, "secretKey": "a-secret-key"}},
 }
-FREE_FORM = frozenset(
-    {"resources", "nodeSelector", "podAnnotations", "serviceAccountAnnotations", "env", "namespaces", "labels"}
-)
 
 
 def _paths_of_maps(values: Document, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -163,18 +158,10 @@ def test_the_defaults_satisfy_the_schema_as_they_are(chart: Chart) -> None:
     assert "image.registry is empty" in str(refusal.value)
 
 
-def _described(node: Document) -> Document:
-    """A schema's node with what it refers to."""
-    for reference in [each["$ref"] for each in node.get("allOf", [])] + [node.get("$ref")]:
-        if reference:
-            node = {**SCHEMA["definitions"][reference.rsplit("/", 1)[-1]], **node}
-    return node
-
-
 def _rows(values: Document, schema: Document, path: tuple[str, ...] = ()) -> Iterator[str]:
     """The table of values as the README has it."""
     for key, value in values.items():
-        node = _described(schema["properties"][key])
+        node = described(schema["properties"][key])
         if isinstance(value, dict) and key not in FREE_FORM:
             yield from _rows(value, node, (*path, key))
         else:
@@ -197,6 +184,6 @@ def test_every_value_of_the_schema_has_a_default() -> None:
             assert key in values, f"values.schema.json knows {key}, values.yaml does not"
             yield key
             if isinstance(values[key], dict) and key not in FREE_FORM:
-                yield from keys(_described(node), values[key])
+                yield from keys(described(node), values[key])
 
     assert list(keys(SCHEMA, DEFAULTS))

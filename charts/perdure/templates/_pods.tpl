@@ -31,6 +31,13 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 
+{{/* The same for what everything depends on, which the chart's own PriorityClass is for. Takes {root, values}. */}}
+{{- define "perdure.importantScheduling" -}}
+{{- $own := .root.Values.priorityClass.create | ternary (include "perdure.fullname" .root) "" -}}
+{{- $class := .values.priorityClassName | default $own -}}
+{{- include "perdure.scheduling" (merge (dict "priorityClassName" $class) .values) -}}
+{{- end }}
+
 {{- define "perdure.imagePullSecrets" -}}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
