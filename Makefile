@@ -101,9 +101,10 @@ chart: $(VENV)/.ready ## The chart alone, with the images that are there
 	@scripts/chart
 
 .PHONY: generate
-generate: $(VENV)/.ready ## Files made from the models: CRDs, reference
+generate: $(VENV)/.ready ## Files that programs make: CRDs, reference, dashboard
 	@$(PYTHON) -m perdure_api.crd
 	@$(PYTHON) -m perdure_api.reference
+	@$(PYTHON) scripts/dashboard.py
 
 .PHONY: histories
 histories: $(VENV)/.ready ## Record workflow histories of a release (VERSION=0.1.0), which every later version must replay

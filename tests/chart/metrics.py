@@ -1,4 +1,4 @@
-"""The metrics that operator and workers serve, by their own code, and those that an expression asks for."""
+"""The metrics that operator, workers and scaler serve, by their own code, and those that an expression asks for."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from perdure_operator.metrics import GaugeCollector as OperatorGaugeCollector
 from perdure_operator.metrics import Gauges as OperatorGauges
 from perdure_operator.metrics import make_metrics
 from perdure_operator.tracker import Tracker
+from perdure_scaler.demand import Queue, Unknown
+from perdure_scaler.gauges import DemandGauges
+from perdure_scaler.settings import ScaledQueue
 from perdure_workers.breakers.board import Breakers
 from perdure_workers.dead_letters import DeadLetterKeeper
 from perdure_workers.metrics import GaugeCollector, Gauges, attempts_ended
@@ -51,6 +54,21 @@ def of_worker() -> set[str]:
     Breakers([], {}).register(registry)
     DeadLetterKeeper(nobody).register(registry, ())
     return _names(registry)
+
+
+def of_scaler() -> set[str]:
+    """Names of the series that a scaler serves."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(CheckCollector(Checks(live={}, ready={})))
+    queue = ScaledQueue(Queue("default", "perdure-cpu"))
+    registry.register(DemandGauges([queue], lambda _: Unknown("nobody asks")))
+    return _names(registry)
+
+
+def served() -> set[str]:
+    """Names of the series that any of them serves."""
+    return of_operator() | of_worker() | of_scaler()
 
 
 def asked_for(expression: str) -> set[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -67,10 +69,11 @@ def _scraped(monitor: Document, template: Document) -> bool:
 
 
 @pytest.mark.parametrize("versioned", [False, True], ids=["one version", "versions"])
-def test_operator_and_workers_are_scraped_and_the_quick_starts_are_not(
+def test_operator_workers_and_scaler_are_scraped_and_the_quick_starts_are_not(
     chart: Chart, everything: Values, *, versioned: bool
 ) -> None:
-    documents = chart.documents(everything, ALL_OF_IT, {"worker": {"versioning": {"enabled": versioned}}})
+    values = {"worker": {"versioning": {"enabled": versioned}}, "scaler": {"enabled": True}}
+    documents = chart.documents(everything, ALL_OF_IT, values)
     (monitor,) = [each for each in documents if each["kind"] == "PodMonitor"]
 
     scraped = {
@@ -79,7 +82,7 @@ def test_operator_and_workers_are_scraped_and_the_quick_starts_are_not(
         if each["kind"] in {"Deployment", "StatefulSet"} and _scraped(monitor, each["spec"]["template"])
     }
 
-    assert scraped == {"perdure-operator", "perdure-worker"}
+    assert scraped == {"perdure-operator", "perdure-worker", "perdure-scaler"}
 
 
 def test_versions_of_the_workers_can_be_told_apart(chart: Chart) -> None:
@@ -90,12 +93,13 @@ def test_versions_of_the_workers_can_be_told_apart(chart: Chart) -> None:
 
 
 def test_alerts_and_dashboard_speak_of_containers_that_there_are(chart: Chart) -> None:
-    """They tell operator and workers apart by what the PodMonitor takes over: the containers' names."""
+    """They tell operator, workers and scaler apart by what the PodMonitor takes over: the containers' names."""
     named = set(re.findall(r'container=~"([^"]*)"', str(EXPRESSIONS)))
 
-    assert named == {"operator|worker"}
-    for name in ("operator", "worker"):
-        (container,) = chart.one("Deployment", f"perdure-{name}", LEAST)["spec"]["template"]["spec"]["containers"]
+    assert named == {"operator|worker|scaler"}
+    for name in ("operator", "worker", "scaler"):
+        deployment = chart.one("Deployment", f"perdure-{name}", LEAST, {"scaler": {"enabled": True}})
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
         assert container["name"] == name
 
 
@@ -120,7 +124,7 @@ def test_the_dashboard_asks_only_for_metrics_that_are_served(expression: str) ->
     names = metrics.asked_for(expression)
 
     assert names
-    assert names <= metrics.of_operator() | metrics.of_worker()
+    assert names <= metrics.served()
 
 
 @expressions
@@ -148,6 +152,15 @@ def test_no_two_panels_lie_on_each_other() -> None:
 
     assert len(cells) == len(set(cells))
     assert max(x for x, _ in cells) < 24
+
+
+def test_the_dashboard_is_what_its_program_makes() -> None:
+    pytest.importorskip("grafana_foundation_sdk", reason="the development dependencies are older than this checkout")
+    program = CHART.parents[1] / "scripts" / "dashboard.py"
+
+    result = subprocess.run([sys.executable, program, "--check"], capture_output=True, text=True, check=False)
+
+    assert result.returncode == 0, result.stderr
 
 
 def _documented() -> dict[str, str]:

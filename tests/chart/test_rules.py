@@ -91,7 +91,7 @@ def test_an_alert_asks_only_for_metrics_that_are_served(rule: Document) -> None:
     names = metrics.asked_for(rule["expr"])
 
     assert names
-    assert names <= metrics.of_operator() | metrics.of_worker()
+    assert names <= metrics.served()
 
 
 @alerts
@@ -128,3 +128,14 @@ def test_what_is_replaced_in_the_rules_is_replaced_everywhere(chart: Chart) -> N
     assert "> 3600" in rules
     assert 'pod=~"mine-(operator|worker)-' in rules
     assert 'namespace="perdure-system"' in rules
+
+
+def test_with_an_autoscaler_workers_are_missing_below_its_minimum(chart: Chart) -> None:
+    scaling = {
+        "scaler": {"enabled": True},
+        "worker": {"replicas": 7, "autoscaling": {"enabled": True, "minReplicas": 3}},
+    }
+    rules = yaml.safe_dump(chart.one("PrometheusRule", "perdure", LEAST, ON, scaling)["spec"])
+
+    assert "< 3" in rules
+    assert "< 7" not in rules
