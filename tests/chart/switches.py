@@ -35,6 +35,9 @@ _EXAMPLES: Final[Mapping[str, Any]] = {
     "extraArgs": ["--dynamic-config-value=KEY=1"],
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "default"}}],
     "extraQueues": [{"queue": "embeddings"}],
+    "extraEgress.training": [{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": 443}]}],
+    "extraEgress.worker": [{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": 443}]}],
+    "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
     "fullnameOverride": "other",
     "image.registry": "other.example.com/ml",
     "imagePullSecrets": [{"name": "registry"}],
@@ -45,6 +48,7 @@ _EXAMPLES: Final[Mapping[str, Any]] = {
     "nameOverride": "other",
     "nodeSelector": {"kubernetes.io/arch": "amd64"},
     "podAnnotations": {"prometheus.io/scrape": "true"},
+    "ports": [1053],
     "priorityClassName": "high",
     "prometheusAddress": "http://prometheus:9090",
     "region": "eu-central-1",
@@ -58,12 +62,16 @@ _EXAMPLES: Final[Mapping[str, Any]] = {
     "size": "7Gi",
     "tag": "1.2.3",
     "temporal.namespace": "training",
+    "to": [{"ipBlock": {"cidr": "192.0.2.1/32"}}],
     "tolerations": [{"key": "dedicated", "operator": "Exists"}],
     "watchNamespaces": ["team-a", "team-b"],
 }
 
 _TOGETHER: Final[Mapping[str, Values]] = {
     # What goes with a value, by the beginning of its path; what is switched on above it goes with it anyway.
+    "networkPolicies": {"networkPolicies": {"objectStore": {"to": [{"ipBlock": {"cidr": "198.51.100.0/24"}}]}}},
+    "networkPolicies.objectStore.from": {"objectStore": {"quickStart": {"enabled": True, "secretKey": "a-secret-key"}}},
+    "networkPolicies.temporal.from": {"temporal": {"address": "", "quickStart": {"enabled": True}}},
     "objectStore.quickStart": {"objectStore": {"quickStart": {"secretKey": "a-secret-key"}}},
     "temporal.apiKey": {"temporal": {"tls": {"enabled": True}}},
     "temporal.apiKey.key": {"temporal": {"apiKey": {"existingSecret": "a-secret"}}},

@@ -146,6 +146,7 @@ def test_each_component_reaches_what_it_needs_and_no_more() -> None:
         "operator": everybody,
         "worker": [*everybody, ours("object-store", 8333)],
         "scaler": everybody,
+        "test": [DNS, API_SERVER],
         "temporal": [],
         "object-store": [],
     }
@@ -171,6 +172,7 @@ def test_each_component_is_reached_by_those_who_need_it_and_nobody_else() -> Non
         "worker": [incoming([THAT_TRAIN], 8443)],
         # The API server, whose address nobody knows; it shows a certificate.
         "scaler": [outside(8443)],
+        "test": [],
         "temporal": [incoming([peer("operator"), peer("worker"), peer("scaler")], 7233)],
         "object-store": [incoming([peer("worker"), THAT_TRAIN], 8333)],
     }
