@@ -108,8 +108,8 @@ def decoded(content: bytes, format_: Format) -> str:
     try:
         return _checked(content.decode())
     except UnicodeDecodeError as error:
-        if format_ is Format.HTML and (encoding := _declared(content)):
-            return _checked(_decoded_as(content, encoding))
+        if format_ is Format.HTML and (declared := _declared(content)):
+            return _checked(_decoded_as(content, declared))
         raise _undecodable(content, "utf-8", error.start) from error
 
 

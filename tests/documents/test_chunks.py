@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from perdure_documents.chunks import Chunk, Chunking, chunk_document
 from perdure_documents.refusals import Refused
-
 from tests.documents import samples
 
 SMALL = Chunking(size=60, overlap=20)
