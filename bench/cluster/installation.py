@@ -94,9 +94,15 @@ class Installation:
                 raise BenchError(f"{name} was started again while it was measured ({error}); measure again") from error
         return read
 
-    async def reading(self) -> Reading:
-        """Usage, and what the API server was asked; its own page of metrics is read last."""
-        return Reading(self.usage(), requests.counted(await self.api.text("/metrics")))
+    async def began(self) -> Reading:
+        """Everything, at the beginning of what is measured: the long page of metrics is read before CPU times are."""
+        asked = requests.counted(await self.api.text("/metrics"))
+        return Reading(self.usage(), asked)
+
+    async def ended(self) -> Reading:
+        """Everything, at the end: CPU times are read before the long page of metrics costs some."""
+        used = self.usage()
+        return Reading(used, requests.counted(await self.api.text("/metrics")))
 
     async def environment_of_worker(self) -> dict[str, str]:
         """Plain environment variables of the workers' container."""
@@ -122,9 +128,9 @@ class Installation:
 
     async def idle(self, seconds: float) -> dict[str, Any]:
         """What all of it uses while nothing is asked: CPU seconds by process, and requests by kind, per second."""
-        before = await self.reading()
+        before = await self.began()
         await asyncio.sleep(seconds)
-        after = await self.reading()
+        after = await self.ended()
         asked = requests.between(before.requests, after.requests)
         return {
             "cpu": {

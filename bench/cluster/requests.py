@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from bench.cluster.errors import BenchError
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -63,9 +64,11 @@ def between(before: Mapping[Request, int], after: Mapping[Request, int]) -> Coun
     """What was asked in between.
 
     Raises:
-        ValueError: a count went down: the API server was started again.
+        BenchError: a count went down: the API server was started again.
     """
     for request, times in before.items():
         if after.get(request, 0) < times:
-            raise ValueError(f"the API server counts fewer {request} than before: it was started again in between")
+            raise BenchError(
+                f"the API server counts fewer {request} than before: it was started again in between; measure again"
+            )
     return Counter({key: after[key] - before.get(key, 0) for key in after if after[key] > before.get(key, 0)})

@@ -97,9 +97,9 @@ async def hold(installation: Installation, wish: Wish, client: Client) -> Held:
     """
     api = installation.api
     await installation.find_processes()
-    before = await _moment(installation)
+    before = await _beginning(installation)
     await asyncio.sleep(IDLE_SECONDS)
-    idle = rates(before, await _moment(installation))
+    idle = rates(before, await _end_of(installation))
     async with namespace(api, "watch", str(wish.jobs)) as name:
         seen = Seen()
         takers: dict[str, Take] = {
@@ -110,9 +110,9 @@ async def hold(installation: Installation, wish: Wish, client: Client) -> Held:
         async with watching(api, takers):
             starting = await _started(api, name, wish, seen, client)
             await asyncio.sleep(SETTLE_SECONDS)
-            began = await _moment(installation)
+            began = await _beginning(installation)
             await asyncio.sleep(60 * wish.minutes)
-            ended = await _moment(installation)
+            ended = await _end_of(installation)
             _require_running(seen, wish)
             noticed = [await _end(api, name, f"j{number}", seen) for number in range(wish.ends)]
             rest = [f"j{number}" for number in range(wish.ends, wish.jobs)]
@@ -146,9 +146,15 @@ class Moment:
     temporal: Mapping[str, int]
 
 
-async def _moment(installation: Installation) -> Moment:
+async def _beginning(installation: Installation) -> Moment:
     asked = await temporal.asked(installation)
-    return Moment(time.monotonic(), await installation.reading(), asked)
+    reading = await installation.began()
+    return Moment(time.monotonic(), reading, asked)
+
+
+async def _end_of(installation: Installation) -> Moment:
+    moment, reading = time.monotonic(), await installation.ended()
+    return Moment(moment, reading, await temporal.asked(installation))
 
 
 def rates(before: Moment, after: Moment) -> Rates:
@@ -234,7 +240,7 @@ async def _restart(
 ) -> Restart:
     """Ends all workers at once; returns when every job is watched by one of the new ones."""
     await installation.find_processes()
-    before = await _moment(installation)
+    before = await _beginning(installation)
     others = {who: processes for who, processes in installation.processes.items() if who != "worker"}
     ended = time.time()
     for pod in await installation.pods_of("worker"):
@@ -244,7 +250,7 @@ async def _restart(
         client, name, jobs, seen, ended, time.monotonic() + _LEAST_SECONDS + _SECONDS_PER_JOB * len(jobs)
     )
     installation.processes = others
-    after = await _moment(installation)
+    after = await _end_of(installation)
     await _workers_are_back(installation)
     asked = requests.between(before.reading.requests, after.reading.requests)
     return Restart(

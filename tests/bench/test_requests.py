@@ -6,6 +6,7 @@ import json
 
 import pytest
 from bench.cluster import requests
+from bench.cluster.errors import BenchError
 from bench.cluster.requests import Request
 
 
@@ -69,5 +70,5 @@ def test_only_what_was_asked_in_between_counts() -> None:
 
 
 def test_an_api_server_that_was_started_again_makes_no_figures() -> None:
-    with pytest.raises(ValueError, match="fewer GET pods than before"):
+    with pytest.raises(BenchError, match="fewer GET pods than before"):
         requests.between({Request("pods", "GET"): 3}, {Request("pods", "GET"): 2})
