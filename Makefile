@@ -130,6 +130,17 @@ bench-recovery: install ## How long a job stands still after a fault, in its par
 bench-control-plane: install ## What a TrainingJob costs beside a plain Job, 1 to 1,000 of them: ~20 minutes (BENCH=--quick: three)
 	@$(PYTHON) -m bench.control_plane $(BENCH)
 
+.PHONY: bench
+bench: ## A short form of every benchmark, one after another: about an hour
+	@$(MAKE) bench-control-plane BENCH="--times 2"
+	@$(MAKE) bench-watch BENCH="--sizes 1000 --minutes 3"
+	@$(MAKE) bench-recovery BENCH="--times 3"
+	@$(MAKE) bench-trainer BENCH=
+
+.PHONY: bench-page
+bench-page: $(VENV)/.ready ## Put the newest results of the control plane's benchmarks into the documentation
+	@$(PYTHON) -m bench.page
+
 .PHONY: bench-watch
 bench-watch: install ## What running jobs cost, 1,000 and 5,000 of them held for ten minutes: ~45 minutes (BENCH=--quick: five)
 	@$(PYTHON) -m bench.watch $(BENCH)

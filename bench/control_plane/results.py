@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.cluster import files
 from bench.cluster.errors import BenchError
 from bench.cluster.figures import quantile
 from bench.cluster.installation import OTHERS
@@ -116,7 +118,7 @@ class Results:
     def save(self, path: Path) -> None:
         """Writes all of it."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        columns = [each.name for each in fields(Moments)]
+        columns = [each.name for each in dataclasses.fields(Moments)]
         runs = [{**asdict(run), "jobs": [list(asdict(each).values()) for each in run.jobs]} for run in self.runs]
         document = {"conditions": self.conditions, "moments": columns, "runs": runs}
         path.write_text(json.dumps(document, separators=(",", ":")))
@@ -129,7 +131,7 @@ def load(path: Path) -> Results:
         BenchError: there is no such file, or it is no such document.
     """
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(files.read(path))
         columns = document["moments"]
         runs = [
             Run(

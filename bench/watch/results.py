@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from bench.cluster import files
 from bench.cluster.errors import BenchError
 
 HEARTBEAT: Final = "RecordActivityTaskHeartbeat"
@@ -101,7 +102,7 @@ def load(path: Path) -> Results:
         BenchError: there is no such file, or it is no such document.
     """
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(files.read(path))
         return Results(document["conditions"], [_held(each) for each in document["held"]])
     except FileNotFoundError as error:
         raise BenchError(f"found no results {path}, expected them from make bench-watch") from error

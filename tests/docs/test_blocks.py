@@ -36,6 +36,7 @@ NOT_RUN = {
     "make bench-control-plane": "minutes of a quiet machine with the cluster; its parts are tested in tests/bench",
     "make bench-watch": "the same, for most of an hour",
     "make bench-waiting": "the same, for half an hour",
+    "python -m bench.scale": "needs raw results of the two; tests/bench/scale runs it on some",
     "make bench-trainer": "minutes of a quiet machine; it is run by hand, and so is what it shows",
     "make demo   # a real two-node": "minutes; it is run by hand before a release, and so is what it shows",
     "devcluster/devcluster up": "tests/devcluster bring the cluster up",
