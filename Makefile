@@ -134,6 +134,7 @@ bench-control-plane: install ## What a TrainingJob costs beside a plain Job, 1 t
 bench: ## A short form of every benchmark, one after another: about an hour
 	@$(MAKE) bench-control-plane BENCH="--times 2"
 	@$(MAKE) bench-watch BENCH="--sizes 1000 --minutes 3"
+	@$(MAKE) bench-waiting BENCH="--minutes 1"
 	@$(MAKE) bench-recovery BENCH="--times 3"
 	@$(MAKE) bench-trainer BENCH=
 

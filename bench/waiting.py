@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from bench.cluster import output, temporal, workload
+from bench.cluster import output, workload
 from bench.cluster.api import Api, Document, each
 from bench.cluster.errors import BenchError
 from bench.cluster.figures import markdown, rounded
@@ -25,7 +25,7 @@ from bench.cluster.installation import OURS, ROOT, Installation
 from bench.cluster.namespaces import namespace
 from bench.cluster.session import BUILD, finished, session
 from bench.watch.results import Rates
-from bench.watch.run import Moment, rates
+from bench.watch.run import beginning, end_of, rates
 
 RESULTS: Final = BUILD / "waiting/results.json"
 HOUR_SECONDS: Final = 3600
@@ -132,14 +132,9 @@ def _document(name: str, waits: Waits) -> Document:
 
 
 async def _over(installation: Installation, minutes: float) -> Rates:
-    before = await _moment(installation)
+    before = await beginning(installation)
     await asyncio.sleep(60 * minutes)
-    return rates(before, await _moment(installation))
-
-
-async def _moment(installation: Installation) -> Moment:
-    asked = await temporal.asked(installation)
-    return Moment(time.monotonic(), await installation.reading(), asked)
+    return rates(before, await end_of(installation))
 
 
 async def _until_all_wait(api: Api, path: str, waits: Waits, jobs: int) -> None:

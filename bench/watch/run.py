@@ -97,9 +97,9 @@ async def hold(installation: Installation, wish: Wish, client: Client) -> Held:
     """
     api = installation.api
     await installation.find_processes()
-    before = await _beginning(installation)
+    before = await beginning(installation)
     await asyncio.sleep(IDLE_SECONDS)
-    idle = rates(before, await _end_of(installation))
+    idle = rates(before, await end_of(installation))
     async with namespace(api, "watch", str(wish.jobs)) as name:
         seen = Seen()
         takers: dict[str, Take] = {
@@ -110,9 +110,9 @@ async def hold(installation: Installation, wish: Wish, client: Client) -> Held:
         async with watching(api, takers):
             starting = await _started(api, name, wish, seen, client)
             await asyncio.sleep(SETTLE_SECONDS)
-            began = await _beginning(installation)
+            began = await beginning(installation)
             await asyncio.sleep(60 * wish.minutes)
-            ended = await _end_of(installation)
+            ended = await end_of(installation)
             _require_running(seen, wish)
             noticed = [await _end(api, name, f"j{number}", seen) for number in range(wish.ends)]
             rest = [f"j{number}" for number in range(wish.ends, wish.jobs)]
@@ -146,13 +146,15 @@ class Moment:
     temporal: Mapping[str, int]
 
 
-async def _beginning(installation: Installation) -> Moment:
+async def beginning(installation: Installation) -> Moment:
+    """Reads everything, what costs something first."""
     asked = await temporal.asked(installation)
     reading = await installation.began()
     return Moment(time.monotonic(), reading, asked)
 
 
-async def _end_of(installation: Installation) -> Moment:
+async def end_of(installation: Installation) -> Moment:
+    """Reads everything, what costs something last."""
     moment, reading = time.monotonic(), await installation.ended()
     return Moment(moment, reading, await temporal.asked(installation))
 
@@ -240,7 +242,7 @@ async def _restart(
 ) -> Restart:
     """Ends all workers at once; returns when every job is watched by one of the new ones."""
     await installation.find_processes()
-    before = await _beginning(installation)
+    before = await beginning(installation)
     others = {who: processes for who, processes in installation.processes.items() if who != "worker"}
     ended = time.time()
     for pod in await installation.pods_of("worker"):
@@ -250,7 +252,7 @@ async def _restart(
         client, name, jobs, seen, ended, time.monotonic() + _LEAST_SECONDS + _SECONDS_PER_JOB * len(jobs)
     )
     installation.processes = others
-    after = await _end_of(installation)
+    after = await end_of(installation)
     await _workers_are_back(installation)
     asked = requests.between(before.reading.requests, after.reading.requests)
     return Restart(
