@@ -31,6 +31,7 @@ from tests.chaos.storm import Storm, wait
 from tests.chaos.tally import Tally
 from tests.chaos.verdict import Verdict, judge
 from tests.chaos.witness import Attempt, Processes, scanning
+from tests.cluster.commands import devcluster
 from tests.cluster.conftest import (
     SYSTEM,
     Kubectl,
@@ -41,7 +42,6 @@ from tests.cluster.conftest import (
     store_credentials,
     working_namespace,
 )
-from tests.cluster.test_resilience import devcluster
 from tests.cluster.watches import watching
 
 FAULTS_A_MINUTE: Final = 20 / 3

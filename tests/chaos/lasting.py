@@ -17,8 +17,8 @@ from typing import Final
 
 from tests.chaos.faults import Fault, Faults, Scene
 from tests.chaos.plan import FaultPlan
+from tests.cluster.commands import devcluster
 from tests.cluster.stores import BAD_STORES, FULL, bad_store
-from tests.cluster.test_resilience import devcluster
 
 NODES: Final = ("n1", "n2")
 AGAIN_SECONDS: Final = 1.0

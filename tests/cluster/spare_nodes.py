@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from perdure_devcluster.paths import paths_from_environment
+from tests.cluster.commands import devcluster
 from tests.cluster.conftest import Document, Jobs, Kubectl, phase, trainer_image, wait_until
-from tests.cluster.test_resilience import devcluster
 
 GPUS = 4
 """What each of them offers."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
-from tests.cluster.conftest import Document, Kubectl, kill_pods
+from tests.cluster.conftest import Document, Kubectl, kill_pods, wait_until
 
 SERVICE: Final = "perdure-seaweedfs"
 BEHIND: Final = "store-behind"
@@ -115,3 +115,17 @@ def _pod(image: str, answer: str) -> Document:
         "metadata": {"name": "bad-store", "labels": {"bad-store": "true"}},
         "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
     }
+
+
+@contextmanager
+def store_gone(system: Kubectl) -> Iterator[None]:
+    system("scale", "statefulset/perdure-seaweedfs", "--replicas=0")
+    try:
+        wait_until(
+            lambda: not system.items("pods", "-l", "app.kubernetes.io/component=object-store"),
+            60,
+            lambda: "still there",
+        )
+        yield
+    finally:
+        system("scale", "statefulset/perdure-seaweedfs", "--replicas=1")

@@ -12,7 +12,8 @@ import pytest
 from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
 from tests.cluster.conftest import BUCKET, Document, Jobs, Kubectl, condition, phase, step, wait_until
-from tests.cluster.test_resilience import long_training, store_gone
+from tests.cluster.stores import store_gone
+from tests.cluster.wishes import long_training
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

@@ -9,7 +9,7 @@ import pytest
 from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
 from tests.cluster.conftest import BUCKET, Document, Jobs, condition, phase, wait_until
-from tests.cluster.test_progress import REPORT
+from tests.cluster.wishes import REPORT
 from tests.trainer import tiny
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]

@@ -6,19 +6,12 @@ import re
 
 import pytest
 
+from tests.cluster.commands import told
 from tests.cluster.conftest import ROOT, Jobs, Kubectl, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 COMPONENTS = ("operator", "worker")
-
-
-def told(system: Kubectl, component: str, path: str) -> str:
-    """What each ready pod of a component answers, one after the other."""
-    pods = system.items("pods", "-l", f"app.kubernetes.io/component={component}")
-    names = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-    base = f"/api/v1/namespaces/{system.namespace}/pods"
-    return "".join(system("get", "--raw", f"{base}/{name}:8080/proxy{path}") for name in names)
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

@@ -6,36 +6,16 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import ROOT, SYSTEM, Document, Jobs, Kubectl, condition, phase, step, wait_until
-from tests.cluster.test_resilience import long_training
+from tests.cluster.commands import CHART, helm, install
+from tests.cluster.conftest import ROOT, Document, Jobs, Kubectl, condition, phase, step, wait_until
+from tests.cluster.wishes import long_training
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(600)]
 
 IMAGES = ROOT / "build" / "images.json"
-
-
-CHART = ROOT / "scripts" / "chart"
-
-
-def helm(system: Kubectl, *arguments: str) -> None:
-    program = Path(sys.executable).with_name("helm")
-    environment = {**os.environ, "KUBECONFIG": system.kubeconfig}
-    result = subprocess.run(
-        [program, *arguments, "--namespace", SYSTEM], env=environment, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-
-
-def install(*more: str) -> str:
-    """What `make chart` does; what it says."""
-    result = subprocess.run([CHART, *more], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, f"{result.stdout}{result.stderr}"
-    return result.stdout
 
 
 def test_jobs_do_not_feel_an_upgrade_outlive_uninstalling_and_go_on_after_reinstalling(

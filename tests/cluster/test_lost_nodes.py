@@ -11,10 +11,12 @@ from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
 from perdure_devcluster.paths import paths_from_environment
 from tests.chaos.witness import Attempt, trainer_processes
+from tests.cluster.commands import devcluster
 from tests.cluster.conftest import Document, Jobs, Kubectl, condition, phase, wait_until
 from tests.cluster.spare_nodes import BREAKS as NODES
 from tests.cluster.spare_nodes import spare_nodes
-from tests.cluster.test_resilience import devcluster, long_training, watching_pods
+from tests.cluster.watches import watching_pods
+from tests.cluster.wishes import long_training
 
 pytestmark = [pytest.mark.cluster, pytest.mark.early, pytest.mark.timeout(900)]
 

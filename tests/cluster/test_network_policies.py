@@ -12,9 +12,10 @@ import pytest
 
 from perdure_data.stores import Stores
 from perdure_devcluster import plan
+from tests.cluster.commands import install
 from tests.cluster.conftest import Document, Jobs, Kubectl, phase, wait_until
-from tests.cluster.test_install import install
-from tests.cluster.test_several_nodes import of_two_nodes, result_of
+from tests.cluster.shown import result_of
+from tests.cluster.wishes import of_two_nodes
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(600)]
 

@@ -7,15 +7,13 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.cluster.commands import temporal_workflow
 from tests.cluster.conftest import Document, Jobs, Kubectl, condition, kill_pods, phase, wait_until
-from tests.cluster.test_progress import REPORT
-from tests.cluster.test_resilience import PodLog, watching_pods
-from tests.cluster.test_temporal_tool import temporal_workflow
+from tests.cluster.watches import PodLog, watching_pods
+from tests.cluster.wishes import FIRST_WAITS_TO_BE_STOPPED, REPORT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 
-FIRST_WAITS_TO_BE_STOPPED = 'test "$PERDURE_ATTEMPT" != 1 || { trap "exit 143" TERM; sleep 600 & wait; }'
-"""A trainer whose first attempt ends only when it is told to, and whose next one is done at once."""
 QUICK = {"initialIntervalSeconds": 0}
 
 

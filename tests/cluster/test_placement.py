@@ -5,13 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.cluster.conftest import Jobs, condition, phase
+from tests.cluster.shown import messages
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
-
-
-def events(jobs: Jobs, name: str, reason: str) -> list[str]:
-    selector = f"--field-selector=involvedObject.name={name},reason={reason},involvedObject.kind=TrainingJob"
-    return [event["message"] for event in jobs.kubectl.items("events", selector)]
 
 
 def test_a_job_that_nowhere_fits_as_asked_takes_the_next_alternative(jobs: Jobs) -> None:
@@ -31,7 +27,7 @@ def test_a_job_that_nowhere_fits_as_asked_takes_the_next_alternative(jobs: Jobs)
     assert phase(job) == "Succeeded", job["status"]
     assert [attempt["reason"] for attempt in job["status"]["attempts"]] == ["NoCapacity", "NoCapacity", "Completed"]
     assert len(jobs.pods("elsewhere")) == 1, "what found no place is taken away"
-    assert any("resources.alternatives[1]" in message for message in events(jobs, "elsewhere", "NoCapacity"))
+    assert any("resources.alternatives[1]" in message for message in messages(jobs, "elsewhere", "NoCapacity"))
 
 
 def test_a_job_that_finds_no_place_anywhere_says_what_it_lacked(jobs: Jobs) -> None:

@@ -8,24 +8,9 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import Jobs
+from tests.cluster.wishes import REPORT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
-
-# Only what any image with Python has: what Hugging Face's callback does, no more.
-REPORT = """
-import json, os, ssl, sys, urllib.error, urllib.request
-token = open(os.environ["KUBEFLOW_TRAINER_SERVER_TOKEN"]).read()
-context = ssl.create_default_context(cafile=os.environ["KUBEFLOW_TRAINER_SERVER_CA_CERT"])
-def post(body, token=token):
-    request = urllib.request.Request(os.environ["KUBEFLOW_TRAINER_SERVER_URL"], data=body, method="POST",
-        headers={"Authorization": "Bearer " + token, "Content-Type": "application/json"})
-    try:
-        return urllib.request.urlopen(request, context=context, timeout=10).status
-    except urllib.error.HTTPError as error:
-        return error.code
-def report(**status):
-    return post(json.dumps({"trainerStatus": status}).encode())
-"""
 
 
 def answers_of(jobs: Jobs, name: str, script: str) -> tuple[list[Any], dict[str, Any]]:

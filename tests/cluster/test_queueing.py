@@ -8,10 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.cluster.commands import install, perdure, suspend, told
 from tests.cluster.conftest import Document, Jobs, Kubectl, condition, phase, training_job, wait_until
-from tests.cluster.test_health import told
-from tests.cluster.test_install import install
-from tests.cluster.test_steering import is_suspended, perdure, suspend
+from tests.cluster.shown import is_suspended
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(900)]
 

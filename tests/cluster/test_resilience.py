@@ -3,64 +3,25 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
 from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
-from tests.cluster.conftest import ROOT, Document, Jobs, Kubectl, condition, kill_pods, phase, step, wait_until
-from tests.cluster.stores import bad_store
-from tests.cluster.watches import watching
+from tests.cluster.commands import devcluster
+from tests.cluster.conftest import Document, Jobs, Kubectl, condition, kill_pods, phase, step, wait_until
+from tests.cluster.stores import bad_store, store_gone
+from tests.cluster.watches import watching_pods
+from tests.cluster.wishes import long_training
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
-
-
-class PodLog:
-    """What a watch of its own shows of a namespace's pods: independent of everything of ours."""
-
-    def __init__(self) -> None:
-        self.live: dict[str, set[str]] = defaultdict(set)
-        self.most_at_once: dict[str, int] = defaultdict(int)
-        self.seen: dict[str, set[str]] = defaultdict(set)
-
-    def take(self, event: Document) -> None:
-        pod = event["object"]
-        labels = pod["metadata"].get("labels", {})
-        job, uid = labels.get("perdure.dev/trainingjob"), pod["metadata"]["uid"]
-        if job is None:
-            return
-        self.seen[job].add(uid)
-        ended = event["type"] == "DELETED" or pod["status"].get("phase") in {"Succeeded", "Failed"}
-        (self.live[job].discard if ended else self.live[job].add)(uid)
-        self.most_at_once[job] = max(self.most_at_once[job], len(self.live[job]))
-
-
-@contextmanager
-def watching_pods(kubectl: Kubectl) -> Iterator[PodLog]:
-    log = PodLog()
-    with watching(kubectl, "pods", log.take):
-        yield log
-
-
-def devcluster(*arguments: str) -> None:
-    subprocess.run([ROOT / "devcluster" / "devcluster", *arguments], check=True, capture_output=True)
 
 
 def restart_api_server() -> None:
     devcluster("kill-component", "kube-apiserver")
     devcluster("start-component", "kube-apiserver")
-
-
-def long_training(inputs: Document, **training: Any) -> Document:
-    """Some forty seconds of small steps on one core."""
-    steps = {"maxSteps": 3000, "batchSize": 8, "sequenceLength": 128, "learningRate": 0.001, **training}
-    return {**inputs, "training": steps, "checkpoint": {"everySteps": 100, "everySeconds": 3}}
 
 
 @pytest.mark.alone
@@ -197,20 +158,6 @@ def test_a_namespace_that_is_deleted_mid_run_is_gone_soon(jobs: Jobs, system: Ku
     there.until("runs", lambda job: phase(job) == "Running")
 
     kubectl("delete", "namespace", kubectl.namespace, "--timeout=60s")
-
-
-@contextmanager
-def store_gone(system: Kubectl) -> Iterator[None]:
-    system("scale", "statefulset/perdure-seaweedfs", "--replicas=0")
-    try:
-        wait_until(
-            lambda: not system.items("pods", "-l", "app.kubernetes.io/component=object-store"),
-            60,
-            lambda: "still there",
-        )
-        yield
-    finally:
-        system("scale", "statefulset/perdure-seaweedfs", "--replicas=1")
 
 
 @pytest.mark.alone

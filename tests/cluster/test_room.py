@@ -12,10 +12,10 @@ from perdure_api.pod import ResultDocument
 from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
 from tests.cluster.conftest import Document, Jobs, Kubectl, phase, step
+from tests.cluster.shown import messages
 from tests.cluster.spare_nodes import FILLS as NODES
 from tests.cluster.spare_nodes import GPUS, TOLERATION, spare_nodes
-from tests.cluster.test_outside import FIRST_WAITS_TO_BE_STOPPED
-from tests.cluster.test_placement import events
+from tests.cluster.wishes import FIRST_WAITS_TO_BE_STOPPED
 
 pytestmark = [pytest.mark.cluster, pytest.mark.early, pytest.mark.timeout(900)]
 
@@ -121,7 +121,7 @@ def test_a_job_that_loses_one_of_two_nodes_goes_on_with_one_and_sees_each_sample
     assert (second["reason"], third["reason"]) == ("NoCapacity", "Completed")
     assert third["fromStep"] > 0
     assert job["status"]["attemptCounters"]["unplaced"] == 1
-    assert any("on 1 instead of 2 nodes" in message for message in events(jobs, "shrinks", "NoCapacity"))
+    assert any("on 1 instead of 2 nodes" in message for message in messages(jobs, "shrinks", "NoCapacity"))
     assert tokens(stores, job) == tokens(stores, undisturbed), "each sample of each epoch once"
 
 
@@ -147,5 +147,5 @@ def test_a_job_with_one_of_two_nodes_goes_on_with_both_as_soon_as_there_is_room(
     assert [attempt.get("nodes", 1) for attempt in attempts] == [2, 1, 2]
     assert attempts[2]["fromStep"] > 0
     assert job["status"]["attemptCounters"]["failed"] == 0
-    assert any("there is room for all nodes" in message for message in events(jobs, "grows", "Regrown"))
+    assert any("there is room for all nodes" in message for message in messages(jobs, "grows", "Regrown"))
     assert {pod["metadata"]["labels"]["perdure.dev/attempt"] for pod in jobs.pods("grows")} == {"3"}

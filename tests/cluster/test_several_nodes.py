@@ -5,32 +5,16 @@ from __future__ import annotations
 import os
 import signal
 from functools import partial
-from typing import Any
 
 import pytest
 
-from perdure_api.pod import ResultDocument
-from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
 from tests.chaos.witness import trainer_processes
 from tests.cluster.conftest import Document, Jobs, condition, phase, step
-from tests.cluster.test_steering import adapter_of, events
+from tests.cluster.shown import adapter_of, events, result_of
+from tests.cluster.wishes import of_two_nodes
 
 pytestmark = [pytest.mark.cluster, pytest.mark.early, pytest.mark.timeout(900)]
-
-MEBIBYTE = 2**20
-
-
-def of_two_nodes(inputs: Document, **training: Any) -> Document:
-    """Long enough that something can happen to it."""
-    steps = {"batchSize": 4, "sequenceLength": 128, "learningRate": 0.001, **training}
-    return {
-        **inputs,
-        "training": steps,
-        "checkpoint": {"everySteps": 50, "everySeconds": 2},
-        "resources": {"nodes": 2},
-        "retry": {"initialIntervalSeconds": 1},
-    }
 
 
 def rank(jobs: Jobs, name: str, number: int) -> str:
@@ -196,8 +180,3 @@ time.sleep(600)
     assert condition(job, "Succeeded")["status"] == "False"
     assert job["status"]["reason"] == "PermanentError"
     assert "rank 1: no such column: text" in job["status"]["message"]
-
-
-def result_of(stores: Stores, job: Document) -> ResultDocument:
-    attempt = parse_uri(job["status"]["result"]["adapterUri"]).parent
-    return ResultDocument.model_validate_json(stores.read(attempt.child("result.json"), limit_bytes=MEBIBYTE))

@@ -2,60 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
+from tests.cluster.commands import perdure, suspend
 from tests.cluster.conftest import Document, Jobs, condition, phase, step
+from tests.cluster.shown import adapter_of, events, is_running, is_suspended
+from tests.cluster.wishes import of_steps
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 TURNS = 10
-
-
-def perdure(jobs: Jobs, *arguments: str) -> str:
-    command = [Path(sys.executable).with_name("perdure"), *arguments, "-n", jobs.kubectl.namespace]
-    said = subprocess.run(
-        [*command, "--kubeconfig", jobs.kubectl.kubeconfig], capture_output=True, text=True, check=False
-    )
-    assert said.returncode == 0, f"perdure {' '.join(arguments)}: {said.stderr}"
-    return said.stdout
-
-
-def suspend(jobs: Jobs, name: str, *, suspended: bool) -> None:
-    jobs.kubectl(
-        "patch", "trainingjob", name, "--type=merge", "-p", f'{{"spec": {{"suspend": {str(suspended).lower()}}}}}'
-    )
-
-
-def is_suspended(job: Document) -> bool:
-    """That it is, and not that it still was when the newest spec was not known yet."""
-    known = job["status"].get("observedGeneration") == job["metadata"]["generation"]
-    return known and phase(job) == "Suspended" and condition(job, "Suspended")["status"] == "True"
-
-
-def is_running(job: Document) -> bool:
-    return phase(job) == "Running"
-
-
-def of_steps(inputs: Document, steps: int, **parts: Any) -> Document:
-    training = {"maxSteps": steps, "batchSize": 8, "sequenceLength": 128, "learningRate": 0.001}
-    return {**inputs, "training": training, "checkpoint": {"everySteps": 10_000}, **parts}
-
-
-def events(jobs: Jobs, name: str, reason: str) -> list[Document]:
-    selector = f"involvedObject.name={name},reason={reason}"
-    return jobs.kubectl.items("events", f"--field-selector={selector}")
-
-
-def adapter_of(stores: Stores, job: Document) -> bytes:
-    file = parse_uri(f"{job['status']['result']['adapterUri']}/adapter_model.safetensors")
-    return stores.read(file, limit_bytes=2**24)
 
 
 def test_a_suspended_job_saves_leaves_no_pod_and_ends_with_the_adapter_of_an_undisturbed_one(

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from tests.cluster.commands import temporal_workflow
 from tests.cluster.conftest import Document, Jobs, Kubectl, phase, step
-from tests.cluster.test_steering import events, is_running, of_steps
+from tests.cluster.shown import events, is_running
+from tests.cluster.wishes import of_steps
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
-
-
-def temporal_workflow(system: Kubectl, verb: str, workflow_id: str, *flags: str) -> int:
-    """Its exit status."""
-    command = ["temporal", "workflow", verb, "--address", "127.0.0.1:7233", "--workflow-id", workflow_id, *flags]
-    return system.run("exec", "perdure-temporal-0", "--", *command).returncode
 
 
 def begun(jobs: Jobs, name: str, spec: Document) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.commands import helm, install, suspend
 from tests.cluster.conftest import Document, Jobs, Kubectl, condition, phase, step, wait_until
-from tests.cluster.test_install import helm, install
-from tests.cluster.test_resilience import PodLog, long_training, watching_pods
-from tests.cluster.test_steering import is_suspended, suspend
+from tests.cluster.shown import is_suspended
+from tests.cluster.watches import PodLog, watching_pods
+from tests.cluster.wishes import long_training
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.lengthy, pytest.mark.timeout(1800)]
 

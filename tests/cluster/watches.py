@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -36,3 +37,30 @@ def watching(kubectl: Kubectl, what: str, take: Callable[[Document], None]) -> I
         for process in running:
             process.kill()
         thread.join(10)
+
+
+class PodLog:
+    """What a watch of its own shows of a namespace's pods: independent of everything of ours."""
+
+    def __init__(self) -> None:
+        self.live: dict[str, set[str]] = defaultdict(set)
+        self.most_at_once: dict[str, int] = defaultdict(int)
+        self.seen: dict[str, set[str]] = defaultdict(set)
+
+    def take(self, event: Document) -> None:
+        pod = event["object"]
+        labels = pod["metadata"].get("labels", {})
+        job, uid = labels.get("perdure.dev/trainingjob"), pod["metadata"]["uid"]
+        if job is None:
+            return
+        self.seen[job].add(uid)
+        ended = event["type"] == "DELETED" or pod["status"].get("phase") in {"Succeeded", "Failed"}
+        (self.live[job].discard if ended else self.live[job].add)(uid)
+        self.most_at_once[job] = max(self.most_at_once[job], len(self.live[job]))
+
+
+@contextmanager
+def watching_pods(kubectl: Kubectl) -> Iterator[PodLog]:
+    log = PodLog()
+    with watching(kubectl, "pods", log.take):
+        yield log
