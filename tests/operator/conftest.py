@@ -7,11 +7,9 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Coroutine, Iterator
@@ -30,6 +28,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from tests.temporal_server import PATIENCE_SECONDS, TemporalServer, unused_port, wait_until
 from tests.workers.workflows.conftest import World
 
 from perdure_api import names
@@ -38,7 +37,6 @@ from perdure_workers.workflows.purge import PurgeWorkflow
 if TYPE_CHECKING:
     from tests.conftest import ApiServer
 
-PATIENCE_SECONDS = 120
 CONDITIONS = list[dict[str, Any]]
 
 # An operator as it is, but for its patience: minutes of waiting prove no more than these.
@@ -61,26 +59,6 @@ with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
 Answer = TypeVar("Answer")
 
 
-def wait_until(question: Callable[[], Answer | None], what: str) -> Answer:
-    """The first answer to a question that is not empty.
-
-    Fails with what was waited for when there is none in time.
-    """
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if answer := question():
-            return answer
-        time.sleep(0.05)
-    return pytest.fail(f"{what}: not within {PATIENCE_SECONDS} s")
-
-
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 def free_port() -> int:
     return unused_port()
@@ -90,49 +68,6 @@ def free_port() -> int:
 def until() -> Callable[..., Any]:
     """Waits for the first answer that is not empty."""
     return wait_until
-
-
-class TemporalServer:
-    """A Temporal server that can be stopped and started again, with its data."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-        self.address = f"127.0.0.1:{unused_port()}"
-
-    def start(self) -> None:
-        host, port = self.address.split(":")
-        program = Path(sys.executable).with_name("temporal")
-        with (self._folder / "temporal.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [program, "server", "start-dev", "--headless", "--ip", host, "--port", port, "--log-level", "error",
-                 "--db-filename", self._folder / "temporal.db", "--sqlite-pragma", "journal_mode=WAL",
-                 "--sqlite-pragma", "synchronous=NORMAL"],
-                stdout=log, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-        wait_until(self._answers, "Temporal answers")
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def forget(self) -> None:
-        """Loses everything, while it is stopped."""
-        for file in self._folder.glob("temporal.db*"):
-            file.unlink()
-
-    def _answers(self) -> bool:
-        async def list_nothing() -> None:
-            client = await Client.connect(self.address)
-            assert [execution async for execution in client.list_workflows("WorkflowType = 'none'")] == []
-
-        try:
-            asyncio.run(list_nothing())
-        except (RPCError, RuntimeError):
-            return False
-        return True
 
 
 @pytest.fixture(scope="module")

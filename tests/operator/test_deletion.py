@@ -15,7 +15,8 @@ from perdure_workers.messages import DeleteCheckpoints
 
 if TYPE_CHECKING:
     from tests.conftest import ApiServer
-    from tests.operator.conftest import Jobs, Operate, OperatorProcess, Temporal, TemporalServer
+    from tests.operator.conftest import Jobs, Operate, OperatorProcess, Temporal
+    from tests.temporal_server import TemporalServer
 
 pytestmark = [pytest.mark.cluster, pytest.mark.temporal]
 

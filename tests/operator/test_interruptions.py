@@ -17,7 +17,8 @@ from perdure_api.workflow import SIGNAL_CHECKPOINT, SIGNAL_WISHES
 
 if TYPE_CHECKING:
     from tests.conftest import ApiServer
-    from tests.operator.conftest import Jobs, Operate, Temporal, TemporalServer
+    from tests.operator.conftest import Jobs, Operate, Temporal
+    from tests.temporal_server import TemporalServer
 
 pytestmark = [pytest.mark.cluster, pytest.mark.temporal]
 

@@ -25,7 +25,8 @@ from perdure_workers.process import sandbox
 from perdure_workers.workflows.purge import PurgeWorkflow
 
 if TYPE_CHECKING:
-    from tests.operator.conftest import Temporal, TemporalServer
+    from tests.operator.conftest import Temporal
+    from tests.temporal_server import TemporalServer
 
 pytestmark = [pytest.mark.temporal, pytest.mark.asyncio(loop_scope="module")]
 

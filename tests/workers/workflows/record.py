@@ -11,6 +11,7 @@ import sys
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from temporalio.worker import Worker
 
 from perdure_api import names
 from perdure_api.conditions import Phase, Reason
+from perdure_api.dead_letter import SIGNAL_LEAVE, SIGNAL_RETRIED, Retried
 from perdure_api.fine_tune import FineTuneInput
 from perdure_api.spec import AlternativeSpec, DeadlinesSpec, ResourcesSpec, RetrySpec, TrainingJobSpec
 from perdure_api.status import AttemptCounters, AttemptStatus, TrainingJobStatus
@@ -56,6 +58,8 @@ class Scenario:
     """Not the job's own workflow is recorded, but the one that deletes its checkpoints."""
     fine_tuned: bool = False
     """Not the job's own workflow is recorded, but one that makes the job."""
+    dead_letter: bool = False
+    """Not the job's own workflow is recorded, but one that holds work that failed."""
     recalled: TrainingJobStatus | None = None
     """What the object told before Temporal lost its history."""
 
@@ -104,6 +108,7 @@ def scenarios() -> dict[str, Scenario]:
             BUILT_IN, World(monitor_for_ever=True), _cancel_fine_tune, is_cancelled=True, fine_tuned=True
         ),
         "purged": Scenario(BUILT_IN, World(purges=[STORE_AWAY, None]), deleted=True),
+        "dead-letter": Scenario(OWN, World(), _retry_and_drop, dead_letter=True),
     }
 
 
@@ -115,6 +120,12 @@ async def _cancel(handle: Handle, world: World) -> None:
 async def _cancel_fine_tune(handle: Handle, world: World) -> None:
     await _until(lambda: len(world.followed) == 1)
     await handle.cancel()
+
+
+async def _retry_and_drop(handle: Handle, _: World) -> None:
+    await handle.signal(SIGNAL_RETRIED, Retried(run_id="r", at=datetime(2026, 1, 1, tzinfo=UTC), by="somebody"))
+    await handle.signal(SIGNAL_RETRIED, None)
+    await handle.signal(SIGNAL_LEAVE, "dropped")
 
 
 async def _suspend(handle: Handle, world: World) -> None:
@@ -190,13 +201,15 @@ async def _history(client: Client, name: str, scenario: Scenario) -> str:
         return _without_stack_traces((await handle.fetch_history()).to_json())
 
 
-def _wish(job: JobRef, scenario: Scenario) -> tuple[str, TrainingInput | PurgeInput | FineTuneInput]:
+def _wish(job: JobRef, scenario: Scenario) -> tuple[str, TrainingInput | PurgeInput | FineTuneInput | dict[str, str]]:
     """Type and argument of the workflow that is recorded."""
     spec = scenario.spec
     if scenario.deleted and spec.output:
         return names.PURGE_WORKFLOW_TYPE, PurgeInput(job=job, output_uri=spec.output.uri)
     if scenario.fine_tuned:
         return names.FINE_TUNE_WORKFLOW_TYPE, FineTuneInput(namespace=job.namespace, name=job.name, spec=spec)
+    if scenario.dead_letter:
+        return names.DEAD_LETTER_WORKFLOW_TYPE, {"anything": "the input of other work"}
     return names.WORKFLOW_TYPE, TrainingInput(job=job, spec=spec, recalled=scenario.recalled)
 
 
