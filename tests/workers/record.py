@@ -24,6 +24,7 @@ import yaml
 from perdure_api.spec import TrainingJobSpec
 from perdure_api.workflow import JobRef
 from perdure_workers.manifests import PodDefaults, training_job
+from tests.cluster.commands import devcluster
 from tests.cluster.conftest import (
     SYSTEM,
     Jobs,
@@ -36,7 +37,6 @@ from tests.cluster.conftest import (
 )
 from tests.cluster.spare_nodes import BREAKS as NODES
 from tests.cluster.spare_nodes import spare_nodes
-from tests.cluster.test_resilience import devcluster
 
 Document = dict[str, Any]
 FIXTURES: Final = Path(__file__).parent / "fixtures"
