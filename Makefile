@@ -143,7 +143,7 @@ bench-page: $(VENV)/.ready ## Put the newest results of the control plane's benc
 	@$(PYTHON) -m bench.page
 
 .PHONY: bench-watch
-bench-watch: install ## What running jobs cost, 1,000 and 5,000 of them held for ten minutes: ~45 minutes (BENCH=--quick: five)
+bench-watch: install ## What running jobs cost, 1,000 and 5,000 of them held for ten minutes: an hour (BENCH=--quick: six minutes)
 	@$(PYTHON) -m bench.watch $(BENCH)
 
 .PHONY: bench-waiting

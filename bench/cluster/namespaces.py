@@ -15,7 +15,8 @@ from bench.cluster.errors import BenchError
 LABEL: Final = "perdure.dev/benchmark"
 """On every namespace of a benchmark's; its value is the benchmark."""
 _NAMESPACES: Final = "/api/v1/namespaces"
-_GONE_SECONDS: Final = 900
+_GONE_SECONDS: Final = 1800
+"""Five thousand running jobs are cancelled, one after another, before the last of them goes."""
 
 
 async def clear_leftovers(api: Api) -> list[str]:

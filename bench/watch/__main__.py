@@ -80,7 +80,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=MINUTES, help="how long each is held (%(default)s)")
     parser.add_argument("--ends", type=int, default=ENDS, help="pods that are ended one by one (%(default)s)")
     parser.add_argument("--no-restarts", action="store_true", help="leave the workers alone")
-    parser.add_argument("--quick", action="store_true", help="200 jobs for one minute, and five ends: five minutes")
+    parser.add_argument("--quick", action="store_true", help="200 jobs for one minute, and five ends: six minutes")
     parser.add_argument("--results", type=Path, default=RESULTS, help="a file for what was measured (%(default)s)")
     parser.add_argument("--go-on", action="store_true", help="keep what the file has, and measure what is missing")
     parser.add_argument("--show", action="store_true", help="measure nothing: show what the file has")

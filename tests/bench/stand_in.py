@@ -63,11 +63,11 @@ class StandIn:
         return web.json_response({"message": "not found"}, status=404)
 
     def _list(self, request: web.Request) -> web.Response:
-        key = request.query.get("labelSelector")
+        keys = [word.partition("=")[0] for word in request.query.get("labelSelector", "").split(",") if word]
         items = [
             document
             for path, document in self.objects.items()
-            if path.rpartition("/")[0] == request.path and (not key or key in document["metadata"].get("labels", {}))
+            if path.rpartition("/")[0] == request.path and set(keys) <= document["metadata"].get("labels", {}).keys()
         ]
         limit = int(request.query.get("limit", 1_000_000))
         metadata: Document = {"resourceVersion": str(len(self.happened))}
