@@ -18,10 +18,11 @@ from perdure_api.workflow import JobRef
 from perdure_control.cluster import Cluster, Invalid
 from perdure_control.statuses import EventSource, Written, apply_status, namespace_ends, read_status, record_event
 from perdure_workers.activities.publishing import PublishingActivities
-from perdure_workers.messages import Collected, PublishStatus
+from perdure_workers.attempts.outcome import Outcome
+from perdure_workers.messages import AttemptEnd, Collected, PublishStatus
 from perdure_workers.progress.board import ProgressBoard, Told
 from perdure_workers.progress.writer import ProgressWriter
-from perdure_workers.story import Story
+from perdure_workers.story import Story, rfc3339
 from perdure_workers.watching.facts import AttemptKey
 from tests.conftest import ApiServer
 
@@ -111,6 +112,29 @@ async def test_what_a_workflow_told_before_does_not_come_back(cluster: Cluster, 
     shown = await read_status(cluster, job)
     assert shown
     assert shown.attempt_counters == story.counters
+
+
+async def test_times_that_were_told_stay_when_a_replayed_workflow_comes_to_others(
+    cluster: Cluster, api_server: ApiServer
+) -> None:
+    job = create(api_server, "replayed")
+    publish = PublishingActivities(cluster, SOURCE).publish_status
+    end = AttemptEnd(outcome=Outcome(reason=Reason.DISRUPTED, message="its node is gone"))
+    for late in (timedelta(), timedelta(seconds=8)):
+        story = Story.begin(job, "run", NOW + late)
+        story.attempt_started(NOW + late)
+        story.attempt_ended(end, NOW + late + timedelta(minutes=1))
+        if late:
+            story.attempt_started(NOW + timedelta(minutes=2))
+        await publish(PublishStatus(job=job, status=story.status_as_of(NOW + late)))
+
+    shown = await read_status(cluster, job)
+    assert shown
+    assert shown.start_time == rfc3339(NOW)
+    assert [(each.start_time, each.end_time) for each in shown.attempts] == [
+        (rfc3339(NOW), rfc3339(NOW + timedelta(minutes=1))),
+        (rfc3339(NOW + timedelta(minutes=2)), None),
+    ]
 
 
 async def test_an_attempt_that_has_saved_nothing_yet_shows_the_checkpoint_of_the_one_before(

@@ -91,8 +91,6 @@ def test_an_exit_code_means_what_the_contract_says(exit_code: int, reason: Reaso
 @pytest.mark.parametrize(
     ("runtime_says", "reason"),
     [
-        ("StartError", Reason.CANNOT_START),
-        ("ContainerCannotRun", Reason.CANNOT_START),
         ("ContainerStatusUnknown", Reason.DISRUPTED),
         ("Unknown", Reason.DISRUPTED),
         ("Error", Reason.FAILED),
@@ -100,6 +98,37 @@ def test_an_exit_code_means_what_the_contract_says(exit_code: int, reason: Reaso
 )
 def test_what_the_runtime_says_of_a_container_explains_its_exit_code(runtime_says: str, reason: Reason) -> None:
     assert classify(with_end(pod("sigkill"), reason=runtime_says)).reason is reason
+
+
+@pytest.mark.parametrize("runtime_says", ["StartError", "ContainerCannotRun"])
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ('unable to start container process: exec: "train": executable file not found in $PATH', Reason.CANNOT_START),
+        ('unable to start container process: exec: "/data": permission denied', Reason.CANNOT_START),
+        ("exec /train.sh: exec format error", Reason.CANNOT_START),
+        ('chdir to cwd ("/work") set in config.json failed: no such file or directory', Reason.CANNOT_START),
+        ("crun: executable file `train` not found in $PATH: No such file or directory", Reason.CANNOT_START),
+        ("failed to create shim task: context canceled: unknown", Reason.DISRUPTED),
+        ("failed to create containerd task: failed to start shim: ttrpc: closed", Reason.DISRUPTED),
+        ("error running prestart hook #0: nvidia-container-cli: driver rpc error: timed out", Reason.DISRUPTED),
+        ("", Reason.DISRUPTED),
+    ],
+)
+def test_a_container_that_its_node_could_not_start_is_tried_elsewhere_but_for_one_that_can_start_nowhere(
+    message: str, reason: Reason, runtime_says: str
+) -> None:
+    outcome = classify(with_end(pod("command-not-found"), reason=runtime_says, message=message))
+
+    assert outcome.reason is reason
+    assert message in outcome.message
+
+
+def test_a_node_that_lost_or_could_not_start_one_rank_explains_that_the_others_lost_it() -> None:
+    other = replace(with_end(pod("exit-1"), exit_code=80), rank=0)
+    for runtime_says in ("Unknown", "StartError"):
+        lost = replace(with_end(pod("node-restarted"), reason=runtime_says, message="shim: closed"), rank=1)
+        assert classify_several([other, lost]).reason is Reason.DISRUPTED
 
 
 @pytest.mark.parametrize(

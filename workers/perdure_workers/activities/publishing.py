@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 import structlog
 from temporalio import activity
@@ -15,6 +16,8 @@ from perdure_control.statuses import EventSource, Written, apply_status, record_
 from perdure_workers.messages import ActivityName, PublishStatus
 
 log = structlog.get_logger(__name__)
+
+_TIMES: Final = ("startTime", "endTime")
 
 
 class PublishingActivities:
@@ -58,9 +61,28 @@ class PublishingActivities:
         def beside(shown: Document) -> Document | None:
             """A worker that froze and thaws would else tell again what others have told and gone on from."""
             before = shown.get("workflow", {}).get("asOf")
-            return document if before is None or as_of is None or before <= as_of else None
+            is_news = before is None or as_of is None or before <= as_of
+            return with_times_as_told(document, shown) if is_news else None
 
         return await apply_status(self._cluster, job, beside, manager=names.FIELD_MANAGER_WORKFLOW)
+
+
+def with_times_as_told(document: Document, shown: Document) -> Document:
+    """A status with the times that stand there already: when the job and its attempts began and ended.
+
+    A workflow that another worker takes over goes its way again. Where a worker of before was waiting for the API
+    server, the time of that is not in the history, and comes out seconds later. What another workflow told is none of
+    that: a status may be restored from the backup of another object.
+    """
+    if shown.get("workflow", {}).get("id") != document.get("workflow", {}).get("id"):
+        return document
+    told = {attempt["number"]: attempt for attempt in shown.get("attempts", [])}
+    attempts = [{**each, **_times(each, told.get(each["number"], {}))} for each in document.get("attempts", [])]
+    return {**document, **_times(document, shown), **({"attempts": attempts} if attempts else {})}
+
+
+def _times(news: Document, shown: Document) -> Document:
+    return {name: shown[name] for name in _TIMES if name in news and name in shown}
 
 
 def without_what_others_told(status: TrainingJobStatus) -> TrainingJobStatus:

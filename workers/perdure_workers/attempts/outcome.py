@@ -25,6 +25,9 @@ _OWN_LIMIT: Final = re.compile(r"\bexceed(?:s|ed)\b.*\blimit\b")
 """What a kubelet says of a pod that it evicts because of what the pod itself wrote: of its disk, or of an emptyDir."""
 _NEVER_RAN: Final = frozenset({"StartError", "ContainerCannotRun"})
 """What runtimes (containerd, cri-dockerd) say of a container that they could not start."""
+_AS_WRITTEN: Final = re.compile(r"\bexec:? |executable file|exec format error|chdir to cwd|invoke a command")
+"""What runc and crun say of one that can be started nowhere. All else (a runtime that was killed or restarted in its
+midst, a driver that does not answer) is the node's, and another may do better."""
 _NAMED: Final[Mapping[int, Reason]] = {
     ExitCode.DIVERGED: Reason.DIVERGED,
     ExitCode.FENCED: Reason.FENCED,
@@ -144,7 +147,7 @@ def _weight(pod: PodFacts, outcome: Outcome) -> int:
     match outcome.reason:
         case Reason.COMPLETED:
             return 0
-        case Reason.DISRUPTED if pod.disruption or pod.cause or pod.silent:
+        case Reason.DISRUPTED if pod.disruption or pod.cause or pod.silent or _is_of_its_node(pod.termination):
             return 7
         case Reason.DISRUPTED if pod.running:
             return 4  # gone in the midst of its work: the Job controller lets the others tell how they end
@@ -158,6 +161,11 @@ def _weight(pod: PodFacts, outcome: Outcome) -> int:
             return 6
         case _:
             return 5
+
+
+def _is_of_its_node(end: Termination | None) -> bool:
+    """Whether its runtime says of a container what no other pod's end brings about."""
+    return end is not None and end.reason in _LOST_BY_NODE | _NEVER_RAN
 
 
 def _reached(words: TerminationMessage) -> tuple[int, int]:
@@ -191,10 +199,12 @@ def _reason(
         return Reason.DISRUPTED, f"pod {pod.name} went away before it told how it ended (node {pod.node or 'none yet'})"
     if end.reason == "OOMKilled":
         return Reason.OUT_OF_MEMORY, _memory_sentence(pod)
-    if end.reason in _NEVER_RAN:
+    if end.reason in _NEVER_RAN and _AS_WRITTEN.search(end.message):
         return Reason.CANNOT_START, _sentence(
             "the container cannot start; check trainer.command and image", end.message
         )
+    if end.reason in _NEVER_RAN:
+        return Reason.DISRUPTED, _sentence(f"node {pod.node} could not start pod {pod.name}", end.message)
     if end.reason in _LOST_BY_NODE:
         return Reason.DISRUPTED, f"node {pod.node} lost the container of pod {pod.name}, most often by a restart"
     if pod.deleting and end.exit_code in {_KILLED, _TERMINATED}:
