@@ -155,6 +155,17 @@ ROWS: Final = (
                     Query("sum by (queue) (perdure_worker_slots_used{$here})", "{{queue}}: activities that run"),
                 ],
             ),
+            Lines(
+                "Work that failed for good, and circuit breakers",
+                [
+                    Query("max by (workflow) (perdure_dead_letters{$here})", "{{workflow}}: dead letters"),
+                    Query(
+                        'count by (activity, state) (perdure_breaker_state{$here,state!="closed"} == 1)',
+                        "{{activity}}: {{state}}, in so many workers",
+                    ),
+                ],
+                description="`perdure dead-letters list` and `perdure top` say more.",
+            ),
         ],
     ),
     Row(

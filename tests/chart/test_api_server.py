@@ -164,3 +164,29 @@ def test_the_operator_may_change_the_receivers_secret_and_no_other(installed: Ap
     assert may_patch("perdure-progress-tls", NAMESPACE)
     assert not may_patch("perdure-object-store", NAMESPACE)
     assert not may_patch("perdure-progress-tls", OTHER)
+
+
+def test_what_helm_test_runs_may_make_jobs_and_see_and_delete_its_own(
+    installed: ApiServer, everything: Values, chart: Chart
+) -> None:
+    made = chart.of_the_test(everything)
+    _apply(installed, [each for each in made if each["kind"] != "Pod"])
+
+    def may(verb: str, name: str = "", resource: str = "trainingjobs.perdure.dev") -> bool:
+        return _may(installed, "test", verb, resource, NAMESPACE, name)
+
+    assert may("create")
+    assert may("get", "perdure-test")
+    assert may("delete", "perdure-test")
+    assert not [verb for verb in ("get", "delete", "patch") if may(verb, "somebody-elses")]
+    assert not [verb for verb in ("list", "watch", "patch") if may(verb)]
+    assert not may("create", resource="pods")
+    assert not _may(installed, "test", "create", "trainingjobs.perdure.dev", OTHER)
+
+
+def test_pod_security_admission_lets_the_pod_of_helm_test_in(
+    installed: ApiServer, everything: Values, chart: Chart
+) -> None:
+    (pod,) = [each for each in chart.of_the_test(everything) if each["kind"] == "Pod"]
+
+    assert "created" in installed.kubectl("create", "--dry-run=server", "-f", "-", document=pod)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 
 from perdure_api.conditions import Reason
 from tests.chart import metrics
-from tests.chart.promtool import find_promtool, run_promtool
+from tests.chart.promtool import as_asked, find_promtool, run_promtool
 from tests.chart.rendered import CHART, LEAST, Chart, Document, Values
 from tests.docs.markdown import ROOT, anchors
 
@@ -49,6 +50,15 @@ def test_prometheus_understands_every_rule(promtool: Path, folder: Path) -> None
 @pytest.mark.parametrize("name", [path.stem for path in TESTS])
 def test_rules_do_what_their_test_says(promtool: Path, folder: Path, name: str) -> None:
     run_promtool(promtool, "test", "rules", folder / f"{name}.yaml")
+
+
+def test_prometheus_understands_every_query_of_the_dashboard(promtool: Path, tmp_path: Path) -> None:
+    dashboard = json.loads((CHART / "files" / "dashboard.json").read_text())
+    found = [as_asked(target["expr"]) for panel in dashboard["panels"] for target in panel["targets"]]
+    rules = [{"record": f"query_{number}", "expr": expression} for number, expression in enumerate(found)]
+    (tmp_path / "queries.yaml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+
+    run_promtool(promtool, "check", "rules", tmp_path / "queries.yaml")
 
 
 def _outcomes(name: str) -> list[Document]:
