@@ -79,12 +79,12 @@ def _variants(folder: Path) -> list[Variant]:
 
     from perdure_api.trainingjob import parse_spec  # noqa: PLC0415
     from perdure_data.datasets import Passage  # noqa: PLC0415
+    from perdure_data.model_files import fetch_model  # noqa: PLC0415
     from perdure_data.stores import Stores  # noqa: PLC0415
     from perdure_trainer import state  # noqa: PLC0415
     from perdure_trainer.data.ahead import ahead  # noqa: PLC0415
     from perdure_trainer.data.documents import Documents  # noqa: PLC0415
     from perdure_trainer.data.rows import TokenBatch, rows_of  # noqa: PLC0415
-    from perdure_trainer.model_files import fetch_model  # noqa: PLC0415
     from perdure_trainer.models.causal_lm import CausalLm  # noqa: PLC0415
 
     spec = parse_spec(spec_of(folder, folder / "model", maxSteps=1, batchSize=1))

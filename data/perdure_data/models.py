@@ -1,4 +1,4 @@
-"""Whether a folder holds a base model that can be trained: by its files, their headers and its config.json.
+"""Whether a folder holds a model that can be trained, or asked: by its files, their headers and its config.json.
 
 No weights are read and no torch is needed, so this runs in the control plane before any GPU is asked for.
 """
@@ -22,16 +22,12 @@ _HEADER_LIMIT_BYTES: Final = 100_000_000
 """Limit of safetensors itself."""
 _CAUSAL_SUFFIXES: Final = ("ForCausalLM", "LMHeadModel")
 SPEECH_ARCHITECTURES: Final = ("CsmForConditionalGeneration",)
-_SUPPORTED: Final = (
-    f"a causal language model ({', '.join(f'…{suffix}' for suffix in _CAUSAL_SUFFIXES)}) or one of speech "
-    f"({', '.join(SPEECH_ARCHITECTURES)})"
-)
 _TOKENIZERS: Final = frozenset({"tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json"})
 _FILES_SHOWN: Final = 8
 
 
 class ModelError(Exception):
-    """A base model cannot be trained; the message says what was found, what was expected, and what to do.
+    """A model cannot be used; the message says what was found, what was expected, and what to do.
 
     ModelError
     ├── ModelNotFound
@@ -55,7 +51,7 @@ class ModelDenied(ModelError):
 
 
 class ModelBroken(ModelError):
-    """Something is there, but no model that can be trained."""
+    """Something is there, but no model that can be used so."""
 
 
 class ModelLayout(StrEnum):
@@ -83,6 +79,23 @@ class ModelReport:
         return self.architecture in SPEECH_ARCHITECTURES
 
 
+class ModelUse(StrEnum):
+    """What a model is wanted for."""
+
+    TRAINING = "training"
+    GENERATION = "generation"
+    EMBEDDING = "embedding"
+    """By any architecture that reads text: what it would say is not asked for."""
+
+
+_CAUSAL: Final = f"a causal language model ({', '.join(f'…{suffix}' for suffix in _CAUSAL_SUFFIXES)})"
+_SUPPORTED: Final = {
+    ModelUse.TRAINING: f"{_CAUSAL} or one of speech ({', '.join(SPEECH_ARCHITECTURES)})",
+    ModelUse.GENERATION: _CAUSAL,
+    ModelUse.EMBEDDING: "one that reads text",
+}
+
+
 async def check_model(stores: Stores, uri: str) -> ModelReport:
     """What is at the URI of a base model, in a thread of its own.
 
@@ -93,12 +106,12 @@ async def check_model(stores: Stores, uri: str) -> ModelReport:
     return await asyncio.to_thread(check_model_now, stores, uri)
 
 
-def check_model_now(stores: Stores, uri: str) -> ModelReport:
-    """The same as `check_model`, for callers that may block."""
+def check_model_now(stores: Stores, uri: str, use: ModelUse = ModelUse.TRAINING) -> ModelReport:
+    """The same as `check_model`, for callers that may block, and for any use."""
     place = parse_uri(uri)
     try:
         files = _files(stores, place)
-        return _Folder(stores, uri, {_name(info): info for info in files}).report()
+        return _Folder(stores, uri, {_name(info): info for info in files}, use).report()
     except NotFound as error:
         raise ModelNotFound(f"model {error}") from error
     except AccessDenied as error:
@@ -112,7 +125,7 @@ def _files(stores: Stores, place: StoreUri) -> list[ObjectInfo]:
     if not files:
         raise ModelNotFound(
             f"model {place}: no files are there; expected config.json with *.safetensors, or one *.gguf. "
-            "Upload the model or correct spec.model.uri"
+            "Upload the model or correct its URI"
         )
     return files
 
@@ -122,6 +135,7 @@ class _Folder:
     stores: Stores
     uri: str
     files: dict[str, ObjectInfo]
+    use: ModelUse
 
     def report(self) -> ModelReport:
         if "config.json" in self.files:
@@ -163,8 +177,8 @@ class _Folder:
         config = self._json("config.json")
         match config.get("architectures"):
             case [str(first), *_]:
-                if not first.endswith(_CAUSAL_SUFFIXES) and first not in SPEECH_ARCHITECTURES:
-                    raise self._broken(f'the architecture "{first}" in config.json', _SUPPORTED)
+                if not _suits(first, self.use):
+                    raise self._broken(f'the architecture "{first}" in config.json', _SUPPORTED[self.use])
                 return first
             case _:
                 return None
@@ -215,6 +229,17 @@ class _Folder:
 
     def _broken(self, found: str, expected: str) -> ModelBroken:
         return ModelBroken(f"model {self.uri}: found {found}; expected {expected} (files there: {_listed(self.files)})")
+
+
+def _suits(architecture: str, use: ModelUse) -> bool:
+    of_speech = architecture in SPEECH_ARCHITECTURES
+    match use:
+        case ModelUse.TRAINING:
+            return of_speech or architecture.endswith(_CAUSAL_SUFFIXES)
+        case ModelUse.GENERATION:
+            return architecture.endswith(_CAUSAL_SUFFIXES)
+        case ModelUse.EMBEDDING:
+            return not of_speech
 
 
 def _is_small_part(name: str) -> bool:

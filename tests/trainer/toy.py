@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from perdure_api.spec import LoraSpec, TrainingSpec
 from perdure_data.datasets import Record
-from perdure_trainer.models.contract import Corpus, Measured, ModelFolder, TrainableModel, Usage
+from perdure_data.model_files import ModelFolder
+from perdure_trainer.models.contract import Corpus, Measured, TrainableModel, Usage
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import structlog
 from perdure_api.exit_codes import ExitCode
 from perdure_api.pod import Env, TerminationMessage
 from perdure_data.stores import Stores
-from perdure_trainer import console, machine, termination
+from perdure_inference import machine
+from perdure_trainer import console, termination
 from perdure_trainer.attempts import newest_attempt
 from perdure_trainer.failures import Stopped, TrainerError, UsageError, failure_of
 from perdure_trainer.patience import Patience

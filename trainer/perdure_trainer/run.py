@@ -15,6 +15,7 @@ import torch
 from perdure_api.conditions import Reason
 from perdure_api.pod import TerminationMessage
 from perdure_api.progress import NOTICE_LIMIT_CHARACTERS, Command, Notice, NoticeReason, ProgressReply
+from perdure_data.model_files import fetch_model
 from perdure_trainer import state
 from perdure_trainer.checkpoints.payload import shared
 from perdure_trainer.checkpoints.repository import Committed, Repository
@@ -29,7 +30,6 @@ from perdure_trainer.journal.run_journal import RunJournal
 from perdure_trainer.loop import StepReport, Training, Wishes
 from perdure_trainer.losses import Losses
 from perdure_trainer.memory import killed_since, kills_here
-from perdure_trainer.model_files import fetch_model
 from perdure_trainer.models import kind_of
 from perdure_trainer.progress.report import eta_seconds, progress_report
 from perdure_trainer.progress.reporter import ProgressReporter

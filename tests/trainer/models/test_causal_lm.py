@@ -27,11 +27,11 @@ from transformers import (
 
 from perdure_api.spec import LoraSpec, TrainingSpec
 from perdure_data.datasets import Completion, Passage
+from perdure_data.model_files import fetch_model
 from perdure_data.stores import Stores
 from perdure_trainer.data.documents import Documents
 from perdure_trainer.data.rows import Rows, TokenBatch, rows_of
 from perdure_trainer.failures import ConfigError
-from perdure_trainer.model_files import fetch_model
 from perdure_trainer.models.abilities import keeps_documents_apart, plain_head
 from perdure_trainer.models.causal_lm import CausalLm
 from perdure_trainer.models.token_loss import linear_cross_entropy

@@ -19,10 +19,10 @@ from transformers import CsmConfig, CsmForConditionalGeneration
 from perdure_api.spec import LoraSpec, Precision, TrainingJobSpec, TrainingSpec
 from perdure_api.uri import parse_uri
 from perdure_data.datasets import DatasetReader, Passage, Source, Utterance
+from perdure_data.model_files import fetch_model
 from perdure_data.stores import Stores
 from perdure_trainer.evaluation import evaluate
 from perdure_trainer.failures import ConfigError, DataError, Stopped
-from perdure_trainer.model_files import fetch_model
 from perdure_trainer.models import csm, kind_of
 from perdure_trainer.models.contract import Corpus
 from perdure_trainer.models.csm import Csm, with_adapter

@@ -10,8 +10,9 @@ from typing import Any
 from peft import PeftModel
 
 from perdure_api.spec import TrainingSpec
+from perdure_data.model_files import ModelFolder
 from perdure_trainer.data.documents import Documents
-from perdure_trainer.models.contract import Corpus, ModelFolder, Samples, TrainableModel, Usage
+from perdure_trainer.models.contract import Corpus, Samples, TrainableModel, Usage
 from perdure_trainer.models.loading import tokenizer_fingerprint
 
 

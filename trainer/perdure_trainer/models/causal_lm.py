@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final, Self
 
 import structlog
-import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from perdure_api.spec import LoraSpec, TrainingSpec
 from perdure_data.datasets import Record
-from perdure_data.models import ModelLayout
+from perdure_data.model_files import ModelFolder
+from perdure_inference.loading import device_at_hand, dtype_for, load_causal_lm, source_of
 from perdure_trainer.data.documents import Documents
 from perdure_trainer.data.encoding import tokenize
 from perdure_trainer.data.rows import Rows, TokenBatch, rows_of
@@ -26,12 +24,9 @@ from perdure_trainer.models.abilities import keeps_documents_apart, plain_head
 from perdure_trainer.models.adapted_model import AdaptedModel
 from perdure_trainer.models.adapter import adaptable_layers, adapted
 from perdure_trainer.models.answers import exact_answers
-from perdure_trainer.models.contract import Measured, ModelFolder, Usage
-from perdure_trainer.models.gguf_files import read_once
+from perdure_trainer.models.contract import Measured, Usage
 from perdure_trainer.models.loading import (
     check_sequence_length,
-    device_at_hand,
-    dtype_for,
     place_elsewhere,
     spare_memory,
 )
@@ -54,7 +49,7 @@ class CausalLm(AdaptedModel):
     def load(cls, folder: ModelFolder, lora: LoraSpec, training: TrainingSpec) -> Self:
         """See the contract."""
         device = device_at_hand()
-        tokenizer, base = _loaded(folder, dtype_for(training.precision, device))
+        tokenizer, base = load_causal_lm(folder, dtype_for(training.precision, device))
         base.config.use_cache = False
         check_sequence_length(base, training.sequence_length)
         _check_vocabulary(base, tokenizer)
@@ -146,23 +141,8 @@ class CausalLm(AdaptedModel):
         return rows
 
 
-def _loaded(folder: ModelFolder, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Tokenizer and model."""
-    source = _source(folder)
-    with read_once() if source else nullcontext():
-        tokenizer = AutoTokenizer.from_pretrained(folder.path, **source)
-        return tokenizer, AutoModelForCausalLM.from_pretrained(folder.path, dtype=dtype, **source)
-
-
-def _source(folder: ModelFolder) -> dict[str, str]:
-    if folder.report.layout is ModelLayout.HUGGING_FACE:
-        return {}
-    names = (info.uri.path.rpartition("/")[2] for info in folder.report.files)
-    return {"gguf_file": next(name for name in names if name.endswith(".gguf"))}
-
-
 def _program(folder: ModelFolder) -> str:
-    base = {"pretrained_model_name_or_path": place_elsewhere(folder), **_source(folder)}
+    base = {"pretrained_model_name_or_path": place_elsewhere(folder), **source_of(folder)}
     return (
         "from peft import PeftModel\n"
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"

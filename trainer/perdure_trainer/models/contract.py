@@ -15,21 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from perdure_api.spec import LoraSpec, TrainingSpec
 from perdure_data.datasets import Record
-from perdure_data.models import ModelReport
+from perdure_data.model_files import ModelFolder
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-
-@dataclass(frozen=True)
-class ModelFolder:
-    """A base model on this machine."""
-
-    path: Path
-    report: ModelReport
-    fingerprint: str
-    """`sha256:…` over configuration, tokenizer and weights."""
 
 
 class Batch(Protocol):

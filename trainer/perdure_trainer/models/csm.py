@@ -18,16 +18,16 @@ from transformers import AutoTokenizer, CsmForConditionalGeneration
 from perdure_api.spec import LoraSpec, TrainingSpec
 from perdure_data.datasets import Record, Utterance
 from perdure_data.datasets.wav import WavError
+from perdure_data.model_files import ModelFolder
+from perdure_inference.loading import device_at_hand, dtype_for
 from perdure_trainer.data.documents import Documents, DocumentWriter
 from perdure_trainer.evaluation import spread
 from perdure_trainer.failures import ConfigError, DataError
 from perdure_trainer.models.adapted_model import AdaptedModel
 from perdure_trainer.models.adapter import adaptable_layers, adapted
-from perdure_trainer.models.contract import Measured, ModelFolder, Usage
+from perdure_trainer.models.contract import Measured, Usage
 from perdure_trainer.models.loading import (
     check_sequence_length,
-    device_at_hand,
-    dtype_for,
     place_elsewhere,
     spare_memory,
 )

@@ -6,28 +6,9 @@ import hashlib
 import json
 from typing import Any
 
-import torch
-
-from perdure_api.spec import Precision, TrainingSpec
+from perdure_api.spec import TrainingSpec
+from perdure_data.model_files import ModelFolder
 from perdure_trainer.failures import ConfigError
-from perdure_trainer.models.contract import ModelFolder
-
-
-def device_at_hand() -> torch.device:
-    """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:
-    """The number format of the frozen weights on a device."""
-    match precision:
-        case Precision.FLOAT32:
-            return torch.float32
-        case Precision.BFLOAT16:
-            return torch.bfloat16
-        case Precision.AUTO:
-            capable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-            return torch.bfloat16 if capable else torch.float32
 
 
 def check_sequence_length(base: Any, sequence_length: int) -> None:

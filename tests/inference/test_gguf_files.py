@@ -13,11 +13,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pyto
 from transformers.integrations.gguf import reader
 
 from perdure_api.spec import LoraSpec, TrainingSpec
+from perdure_data.model_files import ModelFolder
 from perdure_data.models import check_model_now
 from perdure_data.stores import Stores
-from perdure_trainer.models import gguf_files
+from perdure_inference import gguf_files
 from perdure_trainer.models.causal_lm import CausalLm
-from perdure_trainer.models.contract import ModelFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 

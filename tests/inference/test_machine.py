@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure_trainer.machine import prepare_environment, usable_cpus
+from perdure_inference.machine import prepare_environment, usable_cpus
 
 BOUND = len(os.sched_getaffinity(0))
 
