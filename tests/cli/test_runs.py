@@ -21,6 +21,7 @@ from temporalio.worker import Worker
 from perdure_api import names
 from perdure_cli import runs
 from perdure_cli.errors import NotUnderstood
+from perdure_control.factory.builtin import BUILTIN
 from perdure_workers.process import sandbox
 from tests.cli.typed import Perdure, Said
 from tests.control.factory.workflows import GREET, Greeting, GreetWorkflow, greet
@@ -161,7 +162,8 @@ class TestWorkflows:
         said = await perdure("workflows")
 
         assert said.status == 0
-        assert [line.split()[0] for line in said.out.splitlines()] == ["NAME", "fine_tune", "greet"]
+        names_shown = sorted([*(entry.name for entry in BUILTIN), "greet"])
+        assert [line.split()[0] for line in said.out.splitlines()] == ["NAME", *names_shown]
         assert "namespace, name, spec" in said.out
         assert "tests.control.factory.workflows:GREET of greetings" in said.out
 
@@ -171,11 +173,11 @@ class TestWorkflows:
         assert said.err.startswith("Passed over: no_such_package:X of greetings: it cannot be imported: ")
 
     async def test_programs_get_json_with_the_schema_of_each_input(self, perdure: Perdure) -> None:
-        documents = json.loads((await perdure("workflows", "-o", "json")).out)
+        documents = {each["name"]: each for each in json.loads((await perdure("workflows", "-o", "json")).out)}
 
-        assert [each["name"] for each in documents] == ["fine_tune", "greet"]
-        assert documents[1]["input"]["required"] == ["who"]
-        assert (documents[1]["queue"], documents[1]["duplicates"]) == ("perdure-cpu", "join")
+        assert documents.keys() == {*(entry.name for entry in BUILTIN), "greet"}
+        assert documents["greet"]["input"]["required"] == ["who"]
+        assert (documents["greet"]["queue"], documents["greet"]["duplicates"]) == ("perdure-cpu", "join")
 
     async def test_the_other_commands_do_not_import_temporals_client(self) -> None:
         """It takes longer than they do."""

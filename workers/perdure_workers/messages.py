@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from perdure_api.conditions import Reason
 from perdure_api.events import EventNote
+from perdure_api.inference import GeneratedText, TextPart, TextSource
 from perdure_api.model import TolerantModel
 from perdure_api.pod import ResultDocument
 from perdure_api.progress import AttemptCommand
@@ -34,6 +35,9 @@ class ActivityName(StrEnum):
     SUBMIT_TRAINING_JOB = "submit_training_job"
     FOLLOW_TRAINING_JOB = "follow_training_job"
     CANCEL_TRAINING_JOB = "cancel_training_job"
+    SURVEY_TEXTS = "survey_texts"
+    EMBED_TEXTS = "embed_texts"
+    GENERATE = "generate"
 
 
 class Input(StrEnum):
@@ -227,3 +231,36 @@ class CancelTrainingJob(TolerantModel):
     namespace: str
     name: str
     made_by: str
+
+
+class SurveyTexts(TolerantModel):
+    """Look at texts in the store before any GPU is asked."""
+
+    source: TextSource
+    rows_per_part: int
+
+
+class TextsSurveyed(TolerantModel):
+    """Where they are, in parts of about the same size, in their order."""
+
+    parts: list[TextPart]
+
+
+class EmbedNote(TolerantModel):
+    """Heartbeat details of `embed_texts`: what lies in the store already, so that a successor goes on behind it."""
+
+    rows: int = 0
+    tokens: int = 0
+    truncated: int = 0
+    seconds: float = 0.0
+    files: list[str] = []
+    dimension: int = 0
+    model_fingerprint: str = ""
+
+
+class GenerateNote(TolerantModel):
+    """Heartbeat details of `generate`: the answers so far."""
+
+    texts: list[GeneratedText] = []
+    seconds: float = 0.0
+    model_fingerprint: str = ""

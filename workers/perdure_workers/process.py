@@ -35,6 +35,7 @@ from perdure_workers.activities.purging import PurgingActivities
 from perdure_workers.activities.resources import ResourceActivities
 from perdure_workers.activities.room import RoomActivities
 from perdure_workers.activities.storage import StorageActivities
+from perdure_workers.activities.texts import TextActivities
 from perdure_workers.activities.training_jobs import TrainingJobActivities
 from perdure_workers.breakers.board import Breakers
 from perdure_workers.dead_letters import DeadLetterKeeper
@@ -50,8 +51,10 @@ from perdure_workers.settings import WorkerSettings
 from perdure_workers.slots import OwnPod, SlotsInUse, SlotsTold
 from perdure_workers.watching.index import AttemptIndex
 from perdure_workers.watching.informer import Informer, Sink
+from perdure_workers.workflows.batch_embed import BatchEmbedWorkflow
 from perdure_workers.workflows.dead_letter import DeadLetterWorkflow, MovingDeadLetterWorkflow
 from perdure_workers.workflows.fine_tune import FineTuneWorkflow
+from perdure_workers.workflows.prepare_and_infer import PrepareAndInferWorkflow
 from perdure_workers.workflows.purge import MovingPurgeWorkflow, PurgeWorkflow
 from perdure_workers.workflows.training import TrainingWorkflow
 
@@ -59,8 +62,22 @@ COMPONENT: Final = "perdure-worker"
 _CONNECT_PAUSE_SECONDS: Final = 2.0
 PASSED_THROUGH: Final = ("perdure_api", "perdure_workers", "perdure_control", "pydantic", "pydantic_core", "structlog")
 """Imported once instead of for each workflow: re-importing is most of what the sandbox costs."""
-WORKFLOWS: Final = (TrainingWorkflow, PurgeWorkflow, FineTuneWorkflow, DeadLetterWorkflow)
-VERSIONED_WORKFLOWS: Final = (TrainingWorkflow, MovingPurgeWorkflow, FineTuneWorkflow, MovingDeadLetterWorkflow)
+WORKFLOWS: Final = (
+    TrainingWorkflow,
+    PurgeWorkflow,
+    FineTuneWorkflow,
+    DeadLetterWorkflow,
+    PrepareAndInferWorkflow,
+    BatchEmbedWorkflow,
+)
+VERSIONED_WORKFLOWS: Final = (
+    TrainingWorkflow,
+    MovingPurgeWorkflow,
+    FineTuneWorkflow,
+    MovingDeadLetterWorkflow,
+    PrepareAndInferWorkflow,
+    BatchEmbedWorkflow,
+)
 """The same, of workers that have a version: a workflow stays with the one that it began on, but for those that last as
 long as somebody else makes them wait."""
 
@@ -108,7 +125,7 @@ async def run_worker(settings: WorkerSettings, workflows: Registry) -> None:
         await stack.enter_async_context(serve_health(settings.http_port, checks, registry))
         certificate = Certificate(settings.progress_tls_folder) if settings.progress_tls_folder else None
         registry.register(GaugeCollector(Gauges(index, informers, certificate)))
-        lasting = await stack.enter_async_context(_lasting_tasks())
+        lasting = await stack.enter_async_context(lasting_tasks())
         for informer in informers:
             lasting(informer.run())
 
@@ -135,7 +152,7 @@ async def run_worker(settings: WorkerSettings, workflows: Registry) -> None:
             lasting(SlotsTold(cluster, own_pod, slots).keep())
         for worker in workers:
             polling.append(await stack.enter_async_context(worker))  # noqa: PERF401 - one after the other
-        lasting(connection.keep_fresh(partial(_use, polling)))
+        lasting(connection.keep_fresh(partial(use_client, polling)))
         lasting(keeper.keep())
         build = settings.version.build_id if settings.version else None
         log.info("worker_started", slots=settings.slots, watch_slots=settings.watch_slots, build=build)
@@ -145,7 +162,7 @@ async def run_worker(settings: WorkerSettings, workflows: Registry) -> None:
             log.info("worker_stopping", grace_seconds=settings.grace_seconds)
 
 
-def _use(workers: list[Worker], client: Client) -> None:
+def use_client(workers: list[Worker], client: Client) -> None:
     """Lets workers go on with another client; what they have under way ends on the one before."""
     for worker in workers:
         # One that is ending takes none.
@@ -239,6 +256,7 @@ def _workers(  # noqa: PLR0913, PLR0917 - what a process is made of comes togeth
             PurgingActivities(stores).delete_checkpoints,
             training_jobs.submit_training_job,
             training_jobs.cancel_training_job,
+            TextActivities(stores).survey_texts,
             *extensions.activities,
         ],
         # Ours are all asynchronous; those of other packages need not be.
@@ -298,7 +316,7 @@ async def _serve_progress(receiver: ProgressReceiver, certificate: Certificate, 
 
 
 @contextlib.asynccontextmanager
-async def _lasting_tasks() -> AsyncIterator[Callable[[Coroutine[object, object, None]], None]]:
+async def lasting_tasks() -> AsyncIterator[Callable[[Coroutine[object, object, None]], None]]:
     """Starts tasks of the process's whole life. One that fails fails the process: a blind worker is worse than none."""
     started: list[asyncio.Task[None]] = []
     async with asyncio.TaskGroup() as group:

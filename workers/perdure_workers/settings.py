@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import socket
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,20 +16,45 @@ from temporalio.common import WorkerDeploymentVersion
 
 from perdure_api import names
 from perdure_control.credentials import IN_THE_CLEAR, CredentialFiles
-from perdure_control.settings import ANY_PORT, Environment, SettingsError
+from perdure_control.settings import ANY_PORT, Environment, SettingsError, is_count
 
 MAX_SLOTS: Final = 10_000
-_SLOTS: Final = range(1, MAX_SLOTS + 1)
+_WATCH_SLOTS: Final = range(1, MAX_SLOTS + 1)
+"""Of monitors, which do almost nothing."""
 _SECONDS_BETWEEN_REPORTS: Final = range(1, 3601)
 _GRACE_SECONDS: Final = range(86_401)
+_MODELS_KEPT: Final = range(1, 101)
 _BUILD: Final = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 """What a label's value may be: the build is one."""
+
+
+class Pool(StrEnum):
+    """Which task queues a worker serves."""
+
+    CPU = "cpu"
+    """Workflows, light activities, and monitors."""
+    GPU = "gpu"
+    """Activities that ask models, and nothing else."""
+
+
+@dataclass(frozen=True)
+class _Slots:
+    default: int
+    most: int
+    why: str
+
+
+_SLOTS: Final = {
+    Pool.CPU: _Slots(20, 500, "10 to 50 are sensible: workflow tasks and light activities share one process"),
+    Pool.GPU: _Slots(1, 4, "each takes memory of the GPU, and one already keeps it busy"),
+}
 
 
 @dataclass(frozen=True)
 class WorkerSettings:
     """Settings of one worker process."""
 
+    pool: Pool = Pool.CPU
     temporal_address: str = "localhost:7233"
     temporal_namespace: str = "default"
     temporal_credentials: CredentialFiles = IN_THE_CLEAR
@@ -42,7 +69,7 @@ class WorkerSettings:
     publish_slots: bool = False
     """Whether the pod's annotations say how many slots are in use."""
     slots: int = 20
-    """Workflow tasks, and light activities, at a time."""
+    """Workflow tasks, and activities, at a time."""
     watch_slots: int = 2000
     """Attempts that this process watches at most."""
     trainer_image: str = ""
@@ -56,14 +83,27 @@ class WorkerSettings:
     store_secret: str | None = None
     training_egress: tuple[Mapping[str, Any], ...] | None = None
     """What training pods may reach beside each other, as rules of a NetworkPolicy; None: whatever the cluster lets."""
+    models_kept: int = 4
+    """Models that stay loaded; the one that was asked least recently goes first."""
+    models_loaded_first: tuple[str, ...] = ()
+    """Sentence encoders and language models that are loaded before the worker is ready."""
+    models_folder: Path = Path(tempfile.gettempdir()) / "perdure"
+    """Where models are downloaded to, and what they are computed with may write."""
     grace_seconds: float = 45.0
     """Time for running activities to end after SIGTERM."""
     version: WorkerDeploymentVersion | None = None
     """Workflows that begin here stay with workers of this version; None: any worker takes any workflow."""
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> WorkerSettings:
+    def from_environment(
+        cls, environment: Mapping[str, str] = os.environ, pool: Pool = Pool.CPU, slots: str | None = None
+    ) -> WorkerSettings:
         """The settings that PERDURE_* variables give.
+
+        Args:
+            environment: With these variables.
+            pool: Which the worker belongs to.
+            slots: How many it has, as somebody wrote it; None: PERDURE_WORKER_SLOTS says, or nobody.
 
         Raises:
             SettingsError: a variable holds something else than expected.
@@ -71,6 +111,7 @@ class WorkerSettings:
         read = Environment(environment, "worker")
         folder = read.text("PERDURE_PROGRESS_TLS_DIR")
         return cls(
+            pool=pool,
             temporal_address=read.text("PERDURE_TEMPORAL_ADDRESS", cls.temporal_address),
             temporal_namespace=read.text("PERDURE_TEMPORAL_NAMESPACE", cls.temporal_namespace),
             temporal_credentials=read.temporal_credentials(),
@@ -80,8 +121,8 @@ class WorkerSettings:
             pod_name=read.text("PERDURE_POD_NAME", socket.gethostname()),
             namespace=read.text("PERDURE_NAMESPACE"),
             publish_slots=_publishes_slots(read),
-            slots=read.whole_number("PERDURE_WORKER_SLOTS", cls.slots, _SLOTS),
-            watch_slots=read.whole_number("PERDURE_WATCH_SLOTS", cls.watch_slots, _SLOTS),
+            slots=_slots(pool, slots, read),
+            watch_slots=read.whole_number("PERDURE_WATCH_SLOTS", cls.watch_slots, _WATCH_SLOTS),
             trainer_image=read.text("PERDURE_TRAINER_IMAGE"),
             trainer_image_pull_policy=read.text("PERDURE_TRAINER_IMAGE_PULL_POLICY", cls.trainer_image_pull_policy),
             image_pull_secrets=read.names("PERDURE_IMAGE_PULL_SECRETS"),
@@ -96,6 +137,9 @@ class WorkerSettings:
             store_env=_store_env(read),
             training_egress=_training_egress(read),
             store_secret=read.text("PERDURE_STORE_SECRET") or None,
+            models_kept=read.whole_number("PERDURE_MODELS_KEPT", cls.models_kept, _MODELS_KEPT),
+            models_loaded_first=read.names("PERDURE_MODELS_LOADED_FIRST"),
+            models_folder=Path(read.text("PERDURE_MODELS_DIR", str(cls.models_folder))),
             grace_seconds=float(read.whole_number("PERDURE_GRACE_SECONDS", int(cls.grace_seconds), _GRACE_SECONDS)),
             version=_version(read.text("PERDURE_WORKER_BUILD")),
         )
@@ -130,6 +174,18 @@ def _training_egress(read: Environment) -> tuple[Mapping[str, Any], ...] | None:
     if not isinstance(found, list) or not all(isinstance(rule, dict) for rule in found):
         raise SettingsError(f"{name} is {read.text(name)}, expected {expected}; correct it")
     return tuple(found)
+
+
+def _slots(pool: Pool, given: str | None, read: Environment) -> int:
+    name = "PERDURE_WORKER_SLOTS"
+    slots = _SLOTS[pool]
+    told_by, found = ("--slots", given) if given else (name, read.text(name, str(slots.default)))
+    if not is_count(found) or not 1 <= int(found) <= slots.most:
+        raise SettingsError(
+            f'{told_by} is "{found}", expected a whole number from 1 to {slots.most} for the {pool} pool ({slots.why})'
+            f"; set it to one"
+        )
+    return int(found)
 
 
 def _version(build: str) -> WorkerDeploymentVersion | None:
