@@ -136,7 +136,7 @@ def test_what_is_replaced_in_the_rules_is_replaced_everywhere(chart: Chart) -> N
     assert not re.findall(r"\b[A-Z]+_[A-Z_]+\b", rules)
     assert "< 7" in rules
     assert "> 3600" in rules
-    assert 'pod=~"mine-(operator|worker)-' in rules
+    assert 'pod=~"mine-(operator|worker|gpu-worker)-' in rules
     assert 'namespace="perdure-system"' in rules
 
 

@@ -72,7 +72,10 @@ NOT_RUN = {
 }
 """Beginnings of shell blocks that are not run, each with its reason. Every other one is."""
 
-FOLLOWED = {"docs/guides/add-a-workflow.md": "tests/docs/test_add_a_workflow.py"}
+FOLLOWED = {
+    "docs/guides/add-a-workflow.md": "tests/docs/test_add_a_workflow.py",
+    "docs/guides/inference.md": "tests/docs/test_inference.py",
+}
 """Pages that tests of their own follow from the first block to the last."""
 
 

@@ -13,8 +13,6 @@ from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 from temporalio.client import Client
 from temporalio.worker import Worker
 
@@ -54,7 +52,6 @@ async def run_gpu_worker(settings: WorkerSettings) -> None:
 
         stores = Stores()
         engine = stack.enter_context(Engine(Models(stores, settings.models_folder, settings.models_kept)))
-        registry.register(_ModelsKept(engine))
         for uri in settings.models_loaded_first:
             await engine.load(partial(_load, uri))
 
@@ -112,14 +109,5 @@ def _checks(polling: list[Worker], temporal: Reachability, connection: Connectio
     told: dict[str, Check] = {"temporal": lambda: temporal.problem}
     if connection:
         told["temporal credentials"] = lambda: connection.problem
-    return Checks(live={}, ready={"polling": polls}, told=told)
-
-
-class _ModelsKept(Collector):
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def collect(self) -> list[GaugeMetricFamily]:
-        gauge = GaugeMetricFamily("perdure_worker_models_loaded", "Models that this worker keeps warm.")
-        gauge.add_metric([], self._engine.models_kept)
-        return [gauge]
+    # Of another name than the CPU pool's: an alert counts those.
+    return Checks(live={}, ready={"polling for models": polls}, told=told)

@@ -13,6 +13,7 @@
 
 {{- define "perdure.operator" -}}{{ include "perdure.fullname" . }}-operator{{- end }}
 {{- define "perdure.worker" -}}{{ include "perdure.fullname" . }}-worker{{- end }}
+{{- define "perdure.gpuWorker" -}}{{ include "perdure.fullname" . }}-gpu-worker{{- end }}
 {{- define "perdure.progress" -}}{{ include "perdure.fullname" . }}-progress{{- end }}
 {{- define "perdure.scaler" -}}{{ include "perdure.fullname" . }}-scaler{{- end }}
 {{- define "perdure.temporal" -}}{{ include "perdure.fullname" . }}-temporal{{- end }}
@@ -34,6 +35,17 @@
 app.kubernetes.io/name: {{ include "perdure.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* The pods of every pool, as the selector of a query. */}}
+{{- define "perdure.workerPods" -}}
+{{- $name := include "perdure.name" . -}}
+{{- printf "app.kubernetes.io/name=%s,app.kubernetes.io/instance=%s," $name .Release.Name -}}
+{{- if .Values.gpuWorker.enabled -}}
+app.kubernetes.io/component in (worker,gpu-worker)
+{{- else -}}
+app.kubernetes.io/component=worker
+{{- end -}}
 {{- end }}
 
 {{- define "perdure.labels" -}}

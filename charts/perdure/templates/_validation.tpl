@@ -50,6 +50,18 @@ rendered from values that contradict each other.
 {{- if and $policies.enabled .Values.metrics.podMonitor.enabled (not $policies.monitoring.from) }}
 {{- fail "\n\nFound networkPolicies.enabled, metrics.podMonitor.enabled and no networkPolicies.monitoring.from, expected who reads metrics, or Prometheus is not let in. Name it, such as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]." }}
 {{- end }}
+{{- $gpu := .Values.gpuWorker }}
+{{- if and $gpu.enabled $gpu.autoscaling.enabled }}
+{{- if not .Values.scaler.enabled }}
+{{- fail "\n\nFound gpuWorker.autoscaling.enabled without scaler.enabled, expected both: the scaler tells how much work there is. Set scaler.enabled=true." }}
+{{- end }}
+{{- if gt (int64 $gpu.autoscaling.minReplicas) (int64 $gpu.autoscaling.maxReplicas) }}
+{{- fail (printf "\n\nFound gpuWorker.autoscaling.minReplicas (%d) above gpuWorker.autoscaling.maxReplicas (%d), expected the least first. Raise the maximum, or lower the minimum." (int64 $gpu.autoscaling.minReplicas) (int64 $gpu.autoscaling.maxReplicas)) }}
+{{- end }}
+{{- if and (eq $scaling.provider "keda") (not $scaling.prometheusAddress) }}
+{{- fail "\n\nworker.autoscaling.provider is keda and worker.autoscaling.prometheusAddress is empty, expected the URL of a Prometheus that scrapes the scaler, such as http://prometheus.monitoring.svc:9090. Set it." }}
+{{- end }}
+{{- end }}
 {{- if and .Values.objectStore.quickStart.enabled (not .Values.objectStore.secretName) }}
 {{- fail "\n\nFound objectStore.quickStart.enabled and no objectStore.secretName, expected a name for the Secret that its credentials are written to, such as perdure-object-store." }}
 {{- end }}
