@@ -167,9 +167,9 @@ class Reconciler:
         tracked.seen = seen
         if not seen.held:
             return  # deleted meanwhile, and free to go
-        if seen.job.generation != generation:
+        if seen.terminal or seen.job.generation != generation:
             self._queue.add(seen.job.uid)
-            return  # another wish by now
+            return  # another wish by now, or what was seen was an old copy, of which Temporal may know nothing any more
         if seen.waits_for_temporal:
             await self._speaker.publish(tracked, answers.temporal_is_back(seen, self._now()))
         # Of use only where Temporal has lost what it knew: a workflow that it knows is found, not started.

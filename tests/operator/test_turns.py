@@ -681,6 +681,24 @@ def test_a_wish_that_changes_while_a_job_is_started_is_heard() -> None:
     assert world.order == []
 
 
+def test_an_old_copy_of_a_finished_object_starts_nothing_although_temporal_knows_nothing_of_it_any_more() -> None:
+    """argo#16294: a completed step ran again, hours later."""
+    world = World()
+    paper = Paper("old", "ml", NOON, {})
+    world.papers[paper.metadata["uid"]] = paper
+    old_copy = paper.seen
+    ended = [condition("Succeeded", "True", "Completed"), condition("Reconciling", "False", "Finished")]
+    world.publish_as_workflow(paper, phase="Succeeded", reason="Completed", message="done", conditions=ended)
+    world.keys.waiting.clear()
+
+    world.tracker.see(old_copy)
+    world.keys.add(paper.metadata["uid"])
+    world.settle()
+
+    assert world.order == []
+    assert says(paper) == ("Succeeded", "Completed")
+
+
 def test_a_slot_is_free_when_no_pod_is_left() -> None:
     world = World(cluster=1)
     first, second, third = (world.create(name, after_seconds=number) for number, name in enumerate("abc"))
