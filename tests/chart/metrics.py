@@ -21,7 +21,7 @@ from perdure_scaler.demand import Queue, Unknown
 from perdure_scaler.gauges import DemandGauges
 from perdure_scaler.settings import ScaledQueue
 from perdure_workers.breakers.board import Breakers
-from perdure_workers.dead_letters import DeadLetterKeeper
+from perdure_workers.dead_letters.keeper import DeadLetterKeeper
 from perdure_workers.metrics import GaugeCollector, Gauges, attempts_ended
 from perdure_workers.progress.board import ProgressBoard
 from perdure_workers.progress.receiver import ProgressReceiver

@@ -26,7 +26,7 @@ from perdure_cli import letters
 from perdure_cli.letters import Found
 from perdure_control.factory import Registry, start_workflow
 from perdure_control.factory.letters import Entry, entries
-from perdure_workers.dead_letters import DeadLetterKeeper
+from perdure_workers.dead_letters.keeper import DeadLetterKeeper
 from perdure_workers.process import sandbox
 from perdure_workers.workflows.dead_letter import DeadLetterWorkflow
 from tests.cli.typed import Perdure, Said

@@ -28,7 +28,7 @@ from perdure_cli.temporal import Temporal
 from perdure_cli.top import Picture, Told, Waiting, told_by
 from perdure_control.factory import Breaker
 from perdure_workers.breakers.board import Breakers
-from perdure_workers.dead_letters import DeadLetterKeeper
+from perdure_workers.dead_letters.keeper import DeadLetterKeeper
 from perdure_workers.slots import SlotsInUse
 from tests.cli import documents
 from tests.cli.typed import Perdure

@@ -17,7 +17,7 @@ import pytest_asyncio
 from prometheus_client import CollectorRegistry
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import RetryPolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
@@ -28,8 +28,10 @@ from perdure_api.dead_letter import DeadLetter, Retried
 from perdure_control.factory import Registry, WorkflowEntry, letters, start_workflow
 from perdure_control.factory.errors import AlreadyStarted, NoDeadLetter
 from perdure_control.factory.letters import Entry
-from perdure_workers import dead_letters
-from perdure_workers.dead_letters import DeadLetterKeeper, Leave, Run, Tell, due
+from perdure_control.factory.start import MEMO_INPUT
+from perdure_workers.dead_letters import keeper as keeper_module
+from perdure_workers.dead_letters.due import Leave, Run, Tell, due
+from perdure_workers.dead_letters.keeper import DeadLetterKeeper
 from perdure_workers.process import sandbox
 from perdure_workers.workflows.dead_letter import DeadLetterWorkflow
 from tests.control.factory import workflows
@@ -125,7 +127,7 @@ async def fails(client: Client, id_: str, entry: WorkflowEntry[Failing] = FAIL, 
     """The run of a workflow that has failed."""
     registry = Registry({entry.name: entry})
     started = await start_workflow(client, entry.name, {"what": id_, **given}, id_, registry=registry)
-    with pytest.raises(Exception, match="Workflow execution"):
+    with pytest.raises(WorkflowFailureError):
         await started.handle.result()
     return started.handle.first_execution_run_id or ""
 
@@ -231,13 +233,41 @@ class TestList:
             name = f"{id_}-{what}"
             started = await start_workflow(client, "fail", {"what": name, "waits": True}, name, registry=REGISTRY)
             await getattr(started.handle, what)()
-            with pytest.raises(Exception, match="Workflow execution"):
+            with pytest.raises(WorkflowFailureError):
                 await started.handle.result()
         await fails(client, id_)
 
         await listed(client, keeper, id_)
 
         assert [entry for entry in await letters.entries(client) if entry.letter.id.startswith(f"{id_}-")] == []
+
+    async def test_one_that_cannot_be_listed_is_told_and_holds_no_other_up(
+        self, client: Client, keeper: DeadLetterKeeper, id_: str
+    ) -> None:
+        """Somebody has started a workflow as the factory does, and without its input."""
+        second = timedelta(seconds=1)
+        odd = await client.start_workflow(
+            "NobodysWorkflow", id=f"{id_}-odd", task_queue="nobodys", execution_timeout=second, memo={MEMO_INPUT: "x"}
+        )
+        with pytest.raises(WorkflowFailureError):
+            await odd.result()
+        await fails(client, id_)
+
+        async def both() -> bool:
+            await keeper.look()
+            on_the_list = {entry.letter.id for entry in await letters.entries(client)}
+            return keeper.problem is not None and id_ in on_the_list
+
+        await until(both)
+        assert keeper.problem
+        assert keeper.problem.startswith(f"{id_}-odd has failed for good, and cannot be put on the list: ")
+        await forget(client, odd.id, odd.first_execution_run_id or "")
+
+        async def is_well_again() -> bool:
+            await keeper.look()
+            return keeper.problem is None
+
+        await until(is_well_again)
 
     async def test_how_many_wait_is_told_by_workflow(self, client: Client, keeper: DeadLetterKeeper, id_: str) -> None:
         registry = CollectorRegistry()
@@ -344,4 +374,4 @@ async def test_a_temporal_that_is_away_is_a_problem_that_is_told_and_no_number()
 
     assert keeper.problem == "not looked for: not connected to Temporal yet"
     assert keeper.waiting is None
-    assert dead_letters.LOOK_EVERY_SECONDS < 3600, "the shortest retention that Temporal takes"
+    assert keeper_module.LOOK_EVERY_SECONDS < 3600, "the shortest retention that Temporal takes"

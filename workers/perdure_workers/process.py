@@ -38,7 +38,7 @@ from perdure_workers.activities.storage import StorageActivities
 from perdure_workers.activities.texts import TextActivities
 from perdure_workers.activities.training_jobs import TrainingJobActivities
 from perdure_workers.breakers.board import Breakers
-from perdure_workers.dead_letters import DeadLetterKeeper
+from perdure_workers.dead_letters.keeper import DeadLetterKeeper
 from perdure_workers.extensions import Extensions, tell, usable
 from perdure_workers.log_context import LogContext
 from perdure_workers.manifests import PodDefaults

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 from temporalio import activity
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, CancelledError
 from temporalio.testing import WorkflowEnvironment
@@ -198,7 +198,7 @@ async def test_what_hangs_opens_it_too(client: Client) -> None:
         await until(lambda: state_of(breakers) is State.OPEN)
 
         for handle in handles:
-            with pytest.raises(Exception, match="Workflow execution"):
+            with pytest.raises(WorkflowFailureError):
                 await handle.result()
 
 
@@ -209,7 +209,7 @@ async def test_broken_inputs_never_open_it(client: Client) -> None:
     dependency.refuses = True
     async with working(client, dependency, clock) as breakers:
         for handle in [await begin(client) for _ in range(6)]:
-            with pytest.raises(Exception, match="Workflow execution"):
+            with pytest.raises(WorkflowFailureError):
                 await handle.result()
 
         assert state_of(breakers) is State.CLOSED

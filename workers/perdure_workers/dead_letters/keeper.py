@@ -1,4 +1,4 @@
-"""Keeps the list of dead letters: what failed for good comes on it, what was done after all leaves it.
+"""Looks for what failed for good and for what was done after all, over and over.
 
 Temporal forgets a workflow that has ended after its retention, so somebody must look in time. Every worker does, and no
 two of them get in each other's way: an entry's id follows from the run that failed, and Temporal takes it once.
@@ -10,7 +10,6 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -18,26 +17,22 @@ import structlog
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from temporalio.api.common.v1 import RetryPolicy
-from temporalio.api.enums.v1 import EventType
-from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
 from temporalio.client import (
     Client,
     WorkflowExecution,
     WorkflowExecutionStatus,
-    WorkflowHandle,
-    WorkflowHistoryEventFilterType,
 )
 from temporalio.common import RawValue, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from perdure_api import names
-from perdure_api.dead_letter import MEMO_LETTER, SIGNAL_LEAVE, DeadLetter, Retried, WorkflowRetry
-from perdure_control.factory import ends, letters
-from perdure_control.factory.errors import TemporalAway
+from perdure_api.dead_letter import MEMO_LETTER, SIGNAL_LEAVE
+from perdure_control.factory import letters
 from perdure_control.factory.letters import CALL_TIMEOUT, Entry
-from perdure_control.factory.start import MEMO_INPUT, MEMO_NAME
+from perdure_control.factory.start import MEMO_INPUT
+from perdure_workers.dead_letters.due import Leave, Run, Tell, due
+from perdure_workers.dead_letters.histories import read_failure
 
 LOOK_EVERY_SECONDS: Final = 30.0
 """A hundred workers ask Temporal's visibility seven times a second."""
@@ -47,52 +42,6 @@ _ERROR_CHARACTERS: Final = 2000
 _FAILED: Final = f"ExecutionStatus IN ('Failed', 'TimedOut') AND WorkflowType != '{names.DEAD_LETTER_WORKFLOW_TYPE}'"
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Leave:
-    """An entry leaves the list."""
-
-    why: str
-
-
-@dataclass(frozen=True)
-class Tell:
-    """An entry says that its work is being tried again, or (None) is no more."""
-
-    retried: Retried | None
-
-
-@dataclass(frozen=True)
-class Run:
-    """The newest run of a workflow's id."""
-
-    run_id: str
-    started: datetime
-    status: WorkflowExecutionStatus
-
-
-def due(entry: Entry, newest: Run | None, on_the_list: frozenset[str]) -> Leave | Tell | None:
-    """What becomes of an entry, whoever started its work again, and how.
-
-    Args:
-        entry: The entry.
-        newest: The newest run of its workflow's id; None: Temporal knows none any more.
-        on_the_list: Runs that have an entry.
-    """
-    if newest is None or newest.run_id == entry.letter.run_id or newest.started < entry.letter.failed_at:
-        return None
-    match newest.status:
-        case WorkflowExecutionStatus.RUNNING:
-            return None if entry.retried else Tell(Retried(run_id=newest.run_id, at=newest.started))
-        case WorkflowExecutionStatus.COMPLETED:
-            return Leave(f"run {newest.run_id} of it has completed")
-        case WorkflowExecutionStatus.FAILED | WorkflowExecutionStatus.TIMED_OUT:
-            return Leave(f"run {newest.run_id} of it has failed too") if newest.run_id in on_the_list else None
-        case WorkflowExecutionStatus.CANCELED | WorkflowExecutionStatus.TERMINATED:
-            return Tell(None) if entry.retried else None
-        case WorkflowExecutionStatus.CONTINUED_AS_NEW:
-            return None
 
 
 class DeadLetterKeeper:
@@ -124,42 +73,56 @@ class DeadLetterKeeper:
     async def look(self) -> None:
         """Looks once. What cannot be done now is done the next time."""
         try:
-            await self._look(self._client())
-        except (RPCError, TemporalAway, RuntimeError) as error:
-            if self.problem is None:
-                log.warning("dead_letters_not_kept", why=str(error))
-            self.problem = f"not looked for: {error}"
+            problem = await self._look(self._client())
+        except Exception as error:  # noqa: BLE001 - what somebody has put into Temporal must not end training jobs
+            problem = f"not looked for: {error}"
             self.waiting = None
-        else:
-            self.problem = None
+        if problem and not self.problem:
+            log.warning("dead_letters_not_kept", why=problem)
+        self.problem = problem
 
-    async def _look(self, client: Client) -> None:
+    async def _look(self, client: Client) -> str | None:
+        """Why something could not be done; None when all was."""
         began = self._clock()
         there = await letters.entries(client)
+        problem = None
         for execution in await _failed(client, self._since):
             if execution.run_id not in self._seen:
-                await self._add(client, execution, there)
-                self._seen[execution.run_id] = execution.close_time or began
-        self._since = began - _OVERLAP
-        self._seen = {run_id: ended for run_id, ended in self._seen.items() if ended >= self._since}
+                problem = await self._try_to_add(client, execution, there) or problem
+        if problem is None:
+            self._since = began - _OVERLAP
+            self._seen = {run_id: ended for run_id, ended in self._seen.items() if ended >= self._since}
         await self._settle(client, await letters.entries(client))
+        return problem
+
+    async def _try_to_add(self, client: Client, execution: WorkflowExecution, there: Sequence[Entry]) -> str | None:
+        """Why it could not be; it is tried again with the next look, and holds no other up."""
+        try:
+            await self._add(client, execution, there)
+        except RPCError:
+            raise
+        except Exception as error:
+            log.exception("dead_letter_not_made", workflow_id=execution.id, run_id=execution.run_id)
+            return f"{execution.id} has failed for good, and cannot be put on the list: {error}"
+        self._seen[execution.run_id] = execution.close_time or self._clock()
+        return None
 
     async def _add(self, client: Client, execution: WorkflowExecution, there: Sequence[Entry]) -> None:
+        before = [entry.letter.failures for entry in there if entry.letter.id == execution.id]
         try:
-            started, ended = await _ends_of_history(client, execution)
+            failure = await read_failure(client, execution, failures=max(before, default=0) + 1)
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
             log.exception("dead_letter_lost", workflow_id=execution.id, run_id=execution.run_id)
             return
-        if _goes_on(ended):
+        if failure is None:
             return
-        before = [entry.letter.failures for entry in there if entry.letter.id == execution.id]
-        letter = await _letter(client, execution, started, ended, failures=max(before, default=0) + 1)
+        letter = failure.letter
         try:
             await client.start_workflow(
                 names.DEAD_LETTER_WORKFLOW_TYPE,
-                RawValue(started.input.payloads[0]),
+                RawValue(failure.given),
                 id=names.dead_letter_id(execution.run_id),
                 task_queue=names.TASK_QUEUE_CPU,
                 memo={MEMO_LETTER: letter},
@@ -236,67 +199,3 @@ async def _do(client: Client, entry: Entry, what: Leave | Tell | None) -> None:
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:  # another worker was first
             raise
-
-
-async def _ends_of_history(
-    client: Client, execution: WorkflowExecution
-) -> tuple[WorkflowExecutionStartedEventAttributes, HistoryEvent]:
-    handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
-    first = await _first_event(handle, WorkflowHistoryEventFilterType.ALL_EVENT)
-    last = await _first_event(handle, WorkflowHistoryEventFilterType.CLOSE_EVENT)
-    return first.workflow_execution_started_event_attributes, last
-
-
-async def _first_event(handle: WorkflowHandle[object, object], which: WorkflowHistoryEventFilterType) -> HistoryEvent:
-    events = handle.fetch_history_events(page_size=1, event_filter_type=which, rpc_timeout=CALL_TIMEOUT)
-    async for event in events:
-        return event
-    raise AssertionError("a history that ended has a first and a last event")
-
-
-def _goes_on(ended: HistoryEvent) -> bool:
-    """Whether the workflow's own retry policy begins another run."""
-    failed, timed_out = (
-        ended.workflow_execution_failed_event_attributes,
-        (ended.workflow_execution_timed_out_event_attributes),
-    )
-    return bool(failed.new_execution_run_id or timed_out.new_execution_run_id)
-
-
-async def _letter(
-    client: Client,
-    execution: WorkflowExecution,
-    started: WorkflowExecutionStartedEventAttributes,
-    ended: HistoryEvent,
-    failures: int,
-) -> DeadLetter:
-    timeout = started.workflow_execution_timeout.ToTimedelta()
-    if ended.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
-        error, error_type = f"it did not end within {timeout.total_seconds():.0f} s", "Timeout"
-    else:
-        failure = await client.data_converter.decode_failure(ended.workflow_execution_failed_event_attributes.failure)
-        error, error_type = ends.sentence(failure), ends.kind(failure)
-    return DeadLetter(
-        workflow=await execution.memo_value(MEMO_NAME, execution.workflow_type, type_hint=str),
-        type=execution.workflow_type,
-        id=execution.id,
-        run_id=execution.run_id,
-        queue=started.task_queue.name,
-        input_digest=await execution.memo_value(MEMO_INPUT, type_hint=str),
-        error=error if len(error) <= _ERROR_CHARACTERS else f"{error[: _ERROR_CHARACTERS - 1]}…",
-        error_type=error_type,
-        failed_at=ended.event_time.ToDatetime(UTC),
-        failures=failures,
-        timeout_seconds=timeout.total_seconds() or None,
-        retry=_retry(started.retry_policy) if started.HasField("retry_policy") else None,
-    )
-
-
-def _retry(policy: RetryPolicy) -> WorkflowRetry:
-    return WorkflowRetry(
-        initial_interval_seconds=policy.initial_interval.ToTimedelta().total_seconds(),
-        backoff_coefficient=policy.backoff_coefficient,
-        maximum_interval_seconds=policy.maximum_interval.ToTimedelta().total_seconds() or None,
-        maximum_attempts=policy.maximum_attempts,
-        non_retryable_error_types=tuple(policy.non_retryable_error_types),
-    )
