@@ -183,6 +183,14 @@ def test_every_metric_stands_in_the_documentation_with_whose_it_is() -> None:
     assert _documented() == whose
 
 
+def test_every_metric_of_the_scaler_stands_on_its_page() -> None:
+    rows = [row for table in table_rows("docs/scaling.md") for row in table if row[0].startswith("`perdure_")]
+
+    assert {name for row in rows for name in re.findall(r"`(perdure_\w+)", row[0])} == {
+        name for name in metrics.of_scaler() - metrics.of_worker() if name.startswith("perdure_")
+    }
+
+
 def test_the_prometheus_of_the_tests_stays_out_of_the_repository() -> None:
     script = Path(CHART.parents[1], "scripts", "prometheus").read_text()
 

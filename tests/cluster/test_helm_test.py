@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import SYSTEM, Jobs, Kubectl
+from tests.cluster.conftest import SYSTEM, Kubectl, wait_until
 from tests.cluster.test_install import install
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
@@ -48,12 +48,15 @@ def test_it_can_be_repeated(system: Kubectl) -> None:
 
 
 @pytest.mark.alone
-def test_without_an_operator_it_says_that_nobody_looks(system: Kubectl, jobs: Jobs) -> None:
+def test_without_an_operator_it_says_that_nobody_looks(system: Kubectl) -> None:
     install("--set", f"test.timeoutSeconds={PATIENCE_SECONDS}")
     system("scale", "deployment/perdure-operator", "--replicas=0")
     try:
+        operators = ("pods", "-l", "app.kubernetes.io/component=operator")
+        wait_until(lambda: system.items(*operators) == [], 60, lambda: "the operator does not end")
         status, said = helm_test(system)
     finally:
+        system("scale", "deployment/perdure-operator", "--replicas=1")
         install()
     system("rollout", "status", "deployment/perdure-operator", "--timeout=120s")
 

@@ -15,7 +15,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from perdure_control.factory import start_workflow
-from tests.cluster.conftest import SYSTEM, Document, Jobs, Kubectl, phase, wait_until
+from tests.cluster.conftest import SYSTEM, Document, Jobs, Kubectl, phase, training_job, wait_until
 from tests.cluster.test_fine_tune import temporal_address
 from tests.cluster.test_health import told
 from tests.cluster.test_install import install
@@ -117,9 +117,18 @@ def held_up(jobs: Jobs) -> Iterator[None]:
         kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
         jobs.kubectl("create", "-f", "-", document={**kind, "metadata": metadata, "webhooks": [webhook]})
         try:
+            wait_until(lambda: not _can_be_made(jobs), 15, lambda: "the API server does not ask the webhook")
             yield
         finally:
             jobs.kubectl("delete", "validatingwebhookconfiguration", metadata["name"])
+
+
+def _can_be_made(jobs: Jobs) -> bool:
+    """Whether the API server takes a TrainingJob within a second."""
+    probe = training_job("probe", jobs.own("true"))
+    return not jobs.kubectl.run(
+        "create", "--dry-run=server", "--request-timeout=1s", "-f", "-", document=probe
+    ).returncode
 
 
 def fine_tune(system: Kubectl, jobs: Jobs, name: str, count: int) -> list[str]:
