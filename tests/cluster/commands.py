@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from tests.cluster.conftest import ROOT, SYSTEM, Jobs, Kubectl
+from tests.cluster.conftest import ROOT, SYSTEM, Document, Jobs, Kubectl
 
 CHART: Final = ROOT / "scripts" / "chart"
 
@@ -46,6 +46,12 @@ def suspend(jobs: Jobs, name: str, *, suspended: bool) -> None:
     jobs.kubectl(
         "patch", "trainingjob", name, "--type=merge", "-p", f'{{"spec": {{"suspend": {str(suspended).lower()}}}}}'
     )
+
+
+def temporal_address(system: Kubectl) -> str:
+    """The installed Temporal's, as this machine reaches it."""
+    service: Document = system.json("get", "service", "perdure-temporal")["spec"]
+    return f"{service['clusterIP']}:7233"
 
 
 def temporal_workflow(system: Kubectl, verb: str, workflow_id: str, *flags: str) -> int:

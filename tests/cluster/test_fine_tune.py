@@ -11,15 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.conftest import Document, Jobs, Kubectl, condition
+from tests.cluster.commands import temporal_address
+from tests.cluster.conftest import Jobs, Kubectl, condition
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
-
-
-def temporal_address(system: Kubectl) -> str:
-    """The installed Temporal's, as this machine reaches it."""
-    service: Document = system.json("get", "service", "perdure-temporal")["spec"]
-    return f"{service['clusterIP']}:7233"
 
 
 def run_fine_tune(system: Kubectl, input_: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.commands import install
 from tests.cluster.conftest import SYSTEM, Kubectl, wait_until
-from tests.cluster.test_install import install
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 

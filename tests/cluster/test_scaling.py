@@ -15,10 +15,8 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from perdure_control.factory import start_workflow
+from tests.cluster.commands import install, temporal_address, told
 from tests.cluster.conftest import SYSTEM, Document, Jobs, Kubectl, phase, training_job, wait_until
-from tests.cluster.test_fine_tune import temporal_address
-from tests.cluster.test_health import told
-from tests.cluster.test_install import install
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(600)]
 
