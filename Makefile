@@ -17,6 +17,7 @@ REGISTRY ?=
 
 # Bytecode of packages, sources and tests alike, none of it beside them: starting Python is most of what many tests cost.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(BUILD)/bytecode
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## What you can do
