@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Condition, Event, Thread
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from perdure_inference.encoder import refuse_no_texts
 from perdure_inference.errors import Interrupted, OutOfMemory
 from perdure_inference.generator import Answer, Sampling
 from perdure_inference.models import Models
+
+_JOIN_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,8 @@ class Engine:
             for request in self._waiting:
                 request.given_up.set()
             self._news.notify()
-        self._thread.join()
+        # One that loads a model hears of it late: the process may end without it.
+        self._thread.join(_JOIN_SECONDS)
 
     @property
     def models_kept(self) -> int:
