@@ -56,7 +56,7 @@ _EXAMPLES: Final[Mapping[str, Any]] = {
     "region": "eu-central-1",
     "relabelings": [{"action": "replace", "targetLabel": "cluster", "replacement": "eu-1"}],
     "repository": "other/image",
-    "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}},
+    "resources": {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
     "secretKey": "another-secret-key",
     "secretName": "other",
     "serverName": "frontend.example.com",
