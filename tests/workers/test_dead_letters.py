@@ -93,11 +93,21 @@ def test_what_becomes_of_an_entry(retried: Retried | None, run: Run | None, beco
 REGISTRY = Registry({"fail": FAIL, "fail_slowly": dataclasses.replace(FAIL, timeout=timedelta(seconds=1))})
 
 
+# A run is deleted once its end is acknowledged in Temporal's queues, which is every half minute unless told otherwise.
+DELETES_SOON = [
+    argument
+    for queue in ("transfer", "visibility", "timer")
+    for argument in ("--dynamic-config-value", f'history.{queue}ProcessorUpdateAckInterval="1s"')
+]
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client() -> AsyncIterator[Client]:
     server = str(Path(sys.executable).with_name("temporal"))
     async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=server, data_converter=pydantic_data_converter
+        dev_server_existing_path=server,
+        dev_server_extra_args=DELETES_SOON,
+        data_converter=pydantic_data_converter,
     ) as environment:
         with ThreadPoolExecutor(4) as executor:
             async with Worker(
