@@ -54,6 +54,16 @@ def temporal_address(system: Kubectl) -> str:
     return f"{service['clusterIP']}:7233"
 
 
+def run_fine_tune(system: Kubectl, input_: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """The command, on a machine whose environment knows no Temporal."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")}
+    return subprocess.run(
+        [sys.executable, "-m", "perdure_cli", "run", "fine_tune", "-f", str(input_), *options,
+         "--address", temporal_address(system)],
+        env=environment, capture_output=True, text=True, check=False, timeout=200,
+    )  # fmt: skip
+
+
 def temporal_workflow(system: Kubectl, verb: str, workflow_id: str, *flags: str) -> int:
     """Its exit status."""
     command = ["temporal", "workflow", verb, "--address", "127.0.0.1:7233", "--workflow-id", workflow_id, *flags]

@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.cluster.commands import temporal_address
+from tests.cluster.commands import run_fine_tune
 from tests.cluster.conftest import Jobs, Kubectl, condition
+from tests.cluster.wishes import input_of_fine_tune
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 
-def run_fine_tune(system: Kubectl, input_: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """The command, on a machine whose environment knows no Temporal."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")}
-    return subprocess.run(
-        [sys.executable, "-m", "perdure_cli", "run", "fine_tune", "-f", str(input_), *options,
-         "--address", temporal_address(system)],
-        env=environment, capture_output=True, text=True, check=False, timeout=200,
-    )  # fmt: skip
-
-
-def wish(folder: Path, jobs: Jobs, name: str, *command: str, **parts: object) -> Path:
-    """A file with the input of a job that runs a command."""
-    path = folder / f"{name}.yaml"
-    path.write_text(
-        yaml.safe_dump({"namespace": jobs.kubectl.namespace, "name": name, "spec": jobs.own(*command, **parts)})
-    )
-    return path
-
-
 def test_it_makes_a_job_follows_it_and_prints_what_came_of_it(system: Kubectl, jobs: Jobs, tmp_path: Path) -> None:
-    input_ = wish(tmp_path, jobs, "tuned", "true")
+    input_ = input_of_fine_tune(tmp_path, jobs, "tuned", "true")
 
     said = run_fine_tune(system, input_, "--wait")
 
@@ -51,7 +29,7 @@ def test_it_makes_a_job_follows_it_and_prints_what_came_of_it(system: Kubectl, j
 
 
 def test_the_same_input_joins_what_runs_and_trains_nothing_twice(system: Kubectl, jobs: Jobs, tmp_path: Path) -> None:
-    input_ = wish(tmp_path, jobs, "joined", "sleep", "5")
+    input_ = input_of_fine_tune(tmp_path, jobs, "joined", "sleep", "5")
 
     first = run_fine_tune(system, input_)
     second = run_fine_tune(system, input_, "--wait")
@@ -66,7 +44,7 @@ def test_the_same_input_joins_what_runs_and_trains_nothing_twice(system: Kubectl
 def test_a_job_that_fails_is_told_in_its_own_sentence(system: Kubectl, jobs: Jobs, tmp_path: Path) -> None:
     script = 'echo "the data is no good" > /dev/termination-log; exit 65'
 
-    said = run_fine_tune(system, wish(tmp_path, jobs, "refused", "sh", "-c", script), "--wait")
+    said = run_fine_tune(system, input_of_fine_tune(tmp_path, jobs, "refused", "sh", "-c", script), "--wait")
 
     assert said.returncode == 1
     assert "the data is no good" in said.stderr

@@ -27,8 +27,8 @@ from perdure_cli.trial import training_job
 from tests.chart import metrics
 from tests.chart.promtool import as_asked, find_prometheus
 from tests.chart.rendered import CHART, CI_VALUES, Chart, Document
+from tests.cluster.commands import install
 from tests.cluster.conftest import SYSTEM, Jobs, Kubectl, phase, wait_until
-from tests.cluster.test_install import install
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(600)]
 

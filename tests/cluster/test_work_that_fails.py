@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.commands import run_fine_tune, temporal_address
 from tests.cluster.conftest import Document, Jobs, Kubectl, wait_until
-from tests.cluster.test_fine_tune import run_fine_tune, temporal_address, wish
+from tests.cluster.wishes import input_of_fine_tune
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -38,7 +39,7 @@ def test_a_fine_tune_that_failed_is_on_the_list_succeeds_when_it_is_retried_and_
     """Its TrainingJob finds its name taken; that somebody deletes what has it is what a retry is for."""
     name = "taken"
     jobs.create(name, jobs.own("sleep", "300"))
-    said = run_fine_tune(system, wish(tmp_path, jobs, name, "true"), "--wait")
+    said = run_fine_tune(system, input_of_fine_tune(tmp_path, jobs, name, "true"), "--wait")
     assert said.returncode == 1
     wait_until(lambda: on_the_list(system, name) is not None, 120, lambda: f"{name} did not come on the list")
     entry = on_the_list(system, name)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
-from tests.cluster.conftest import Document
+import yaml
+
+from tests.cluster.conftest import Document, Jobs
 
 FIRST_WAITS_TO_BE_STOPPED: Final = 'test "$PERDURE_ATTEMPT" != 1 || { trap "exit 143" TERM; sleep 600 & wait; }'
 """A trainer whose first attempt ends only when it is told to, and whose next one is done at once."""
@@ -46,3 +49,12 @@ def of_two_nodes(inputs: Document, **training: Any) -> Document:
         "resources": {"nodes": 2},
         "retry": {"initialIntervalSeconds": 1},
     }
+
+
+def input_of_fine_tune(folder: Path, jobs: Jobs, name: str, *command: str, **parts: object) -> Path:
+    """A file with the input of a job that runs a command."""
+    path = folder / f"{name}.yaml"
+    path.write_text(
+        yaml.safe_dump({"namespace": jobs.kubectl.namespace, "name": name, "spec": jobs.own(*command, **parts)})
+    )
+    return path
