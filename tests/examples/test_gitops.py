@@ -12,6 +12,7 @@ from typing import Any, Final
 import jsonschema
 import pytest
 import yaml
+from lupa import lua51
 
 from perdure_api.crd import PLAIN as CRD
 from perdure_api.spec import TrainingJobSpec
@@ -45,7 +46,6 @@ def one(path: str, kind: str) -> Document:
 @pytest.fixture(scope="module")
 def argo_cd() -> Callable[[Document], dict[str, str]]:
     """What Argo CD makes of an object: its Lua is 5.1, with little of its library."""
-    lua51 = pytest.importorskip("lupa.lua51", reason="the development dependencies are older than this checkout")
     lua = lua51.LuaRuntime(unpack_returned_tuples=True, register_eval=False)
     lua.execute("string = nil; io = nil; os = nil; math = nil; debug = nil; getmetatable('').__index = nil")
     health = lua.eval(f"function(obj)\n{one('argocd/argocd-cm.yaml', 'ConfigMap')['data'][HEALTH]}\nend")
