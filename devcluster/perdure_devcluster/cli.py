@@ -148,9 +148,7 @@ def _report(changed: object, name: str) -> None:
 
 
 def _kwok(options: argparse.Namespace) -> None:
-    cluster = _cluster()
-    with cluster.locked():
-        kwok.have_nodes(cluster, options.nodes)
+    kwok.have_nodes(_cluster(), options.nodes)
 
 
 def _logs(options: argparse.Namespace) -> None:

@@ -39,9 +39,19 @@ def have_nodes(cluster: Cluster, count: int) -> None:
         raise DevclusterError(message)
     if not cluster.daemons.running("kube-apiserver"):
         raise DevclusterError("found no cluster that runs, expected one for KWOK's nodes; run: devcluster up")
-    wanted = [node(number) for number in range(1, count + 1)]
-    if wanted:
-        cluster.start_component(component(build_kwok(cluster.paths.cache), cluster.paths.kubeconfig))
+    # Built before anybody has to wait for it: the first time that takes minutes.
+    program = build_kwok(cluster.paths.cache) if count else None
+    with cluster.locked():
+        if program:
+            cluster.start_component(component(program, cluster.paths.kubeconfig))
+        _have([node(number) for number in range(1, count + 1)], cluster)
+        if not program:
+            cluster.daemons.stop(controlplane.KWOK)
+
+
+def _have(wanted: list[Json], cluster: Cluster) -> None:
+    """These and no others of KWOK's, once all of them are Ready."""
+    count = len(wanted)
     with step(f"{count} nodes of KWOK's"):
         names = {manifest["metadata"]["name"] for manifest in wanted}
         there = {manifest["metadata"]["name"] for manifest in _nodes(cluster)}
@@ -51,8 +61,6 @@ def have_nodes(cluster: Cluster, count: int) -> None:
             if manifest["metadata"]["name"] not in there:
                 cluster.api.create(_NODES, manifest)
         wait_for(lambda: _all_ready(cluster, count), what=f"{count} nodes of KWOK's to be Ready", timeout_seconds=60)
-    if not wanted:
-        cluster.daemons.stop(controlplane.KWOK)
 
 
 def forget_dead_nodes(cluster: Cluster) -> None:
