@@ -11,7 +11,7 @@ from perdure_devcluster.api import Json
 from perdure_devcluster.testing import RunningCluster, pod_manifest
 from perdure_devcluster.waiting import wait_for
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 SERVE = ("python3", "-m", "http.server", "8080")
 DENY: Json = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
