@@ -29,7 +29,7 @@ from perdure_control.credentials import CredentialFiles
 from perdure_control.temporal import Connection, Place, Reachability
 from perdure_operator.workflows import Standing, TemporalUnavailable, Workflows
 from perdure_operator.workflows import connection as of_operator
-from perdure_workers.process import _use, connect_temporal
+from perdure_workers.process import connect_temporal, use_client
 from tests.authority import DAY, Authority, Signed
 
 SERVERS = Authority("servers")
@@ -232,7 +232,7 @@ async def test_a_worker_goes_on_with_a_new_certificate_and_what_it_had_begun_is_
         later = asyncio.create_task(greeted(inside))
 
         visitor.shows(others.sign("perdure"))
-        await connection.look(lambda client: _use([polling], client))
+        await connection.look(lambda client: use_client([polling], client))
 
         assert connection.problem is None
         assert polling.client is connection.client
