@@ -151,6 +151,10 @@ bench-watch: install ## What running jobs cost, 1,000 and 5,000 of them held for
 bench-waiting: install ## What a job costs while it waits, in requests and CPU: ~30 minutes (BENCH="--minutes 1")
 	@$(PYTHON) -m bench.waiting $(BENCH)
 
+.PHONY: bench-ingest
+bench-ingest: $(VENV)/.ready ## 10,000 documents ingested: documents a second, and whether memory is flat: ~10 minutes (BENCH="--documents 1000")
+	@$(PYTHON) -m bench.ingest $(BENCH)
+
 $(BUILD)/bench-venv/.ready: locks/bench.txt $(VENV)/.ready
 	@echo "Python packages into $(BUILD)/bench-venv (pinned in locks/bench.txt) ..."
 	@$(VENV)/bin/uv venv --quiet --allow-existing $(BUILD)/bench-venv

@@ -87,6 +87,9 @@ TASK_QUEUE_WATCH: Final = "perdure-watch"
 TASK_QUEUE_GPU: Final = "perdure-gpu"
 """Activities that ask models: each takes a GPU for itself while it runs."""
 
+TASK_QUEUE_DATA: Final = "perdure-data"
+"""Activities that need the libraries of data work (LanceDB, parsers, numpy): the CPU image has no room for these."""
+
 WORKER_DEPLOYMENT: Final = "perdure"
 """Temporal's name for all workers of these task queues, whatever their version."""
 
@@ -99,6 +102,10 @@ DEAD_LETTER_WORKFLOW_TYPE: Final = "DeadLetterWorkflow"
 """Holds work that failed for good until it was done after all, or is dropped."""
 PREPARE_AND_INFER_WORKFLOW_TYPE: Final = "PrepareAndInferWorkflow"
 BATCH_EMBED_WORKFLOW_TYPE: Final = "BatchEmbedWorkflow"
+
+DOCUMENT_INGEST_WORKFLOW_TYPE: Final = "DocumentIngestWorkflow"
+SEARCH_WORKFLOW_TYPE: Final = "SearchWorkflow"
+EVAL_WORKFLOW_TYPE: Final = "EvalWorkflow"
 
 CHECKPOINTS_FOLDER: Final = "checkpoints"
 """Below the folder of an attempt: its checkpoints, a folder each."""

@@ -229,6 +229,35 @@ def run(
     sys.exit(EXIT_SUCCEEDED if completed else EXIT_FAILED)
 
 
+@perdure.command(short_help="Find chunks of documents by what they mean.")
+@click.argument("text")
+@click.option("--store", required=True, metavar="URI", help="The vector store that document_ingest has written.")
+@click.option("-k", "--count", default=5, show_default=True, type=click.IntRange(1, 100), help="Chunks to find.")
+@click.option("--timeout", default=120, show_default=True, type=click.IntRange(1, 600), help="Seconds to wait.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@temporal_options
+def search(
+    text: str,
+    *,
+    store: str,
+    count: int,
+    timeout: int,
+    output: str,
+    address: str | None,
+    temporal_namespace: str | None,
+) -> None:
+    """Find the chunks of a vector store that are nearest to a text, the nearest first.
+
+    Each is told with its score (1: means the same), its document, and its place in it, in characters. The workers make
+    the vector and read the store: no credentials for it are needed here.
+    """
+    from perdure_cli import searching  # noqa: PLC0415 - as above
+    from perdure_cli.temporal import Temporal  # noqa: PLC0415
+
+    found = searching.search(Temporal(address, temporal_namespace), text, store, count, timeout)
+    click.echo(searching.as_json(found) if output == "json" else searching.as_text(found))
+
+
 @perdure.command()
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def workflows(output: str) -> None:

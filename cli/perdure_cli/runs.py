@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,8 +59,15 @@ def run(where: Temporal, name: str, file: str, id_: str | None, *, wait: bool) -
         CliError: it was not started, or nobody knows how it ended.
     """
     given = read_document(_content(file))
-    try:
+    with refusals():
         return asyncio.run(_run(where, name, given, id_, wait=wait))
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """What keeps a workflow from being started, as the command's own errors."""
+    try:
+        yield
     except TemporalAway as error:
         raise NoTemporal(str(error)) from error
     except AlreadyStarted as error:
@@ -139,12 +148,25 @@ async def _run(where: Temporal, name: str, given: object, id_: str | None, *, wa
 
 async def _completes(started: Started) -> bool:
     """Whether it completes; its result goes to standard output, why it does not to standard error."""
+    try:
+        result = await result_of(started)
+    except WorkflowFailureError as error:
+        click.echo(f"{started.id} {why(error.cause)}", err=True)
+        return False
+    click.echo(json.dumps(to_jsonable_python(result, by_alias=True, exclude_none=True), indent=2))
+    return True
+
+
+async def result_of(started: Started) -> Any:
+    """What a workflow returns, however long Temporal is away meanwhile.
+
+    Raises:
+        WorkflowFailureError: it did not complete.
+        NoTemporal: nobody will tell.
+    """
     while True:
         try:
-            result = await started.handle.result()
-        except WorkflowFailureError as error:
-            click.echo(f"{started.id} {_why(error.cause)}", err=True)
-            return False
+            return await started.handle.result()
         except RPCError as error:
             if error.status in _FINAL:
                 raise NoTemporal(
@@ -153,12 +175,9 @@ async def _completes(started: Started) -> bool:
                 ) from error
             click.echo(f"Temporal does not answer ({error.message}). Trying again.", err=True)
             await asyncio.sleep(_PAUSE_SECONDS)
-        else:
-            click.echo(json.dumps(to_jsonable_python(result, by_alias=True, exclude_none=True), indent=2))
-            return True
 
 
-def _why(error: BaseException | None) -> str:
+def why(error: BaseException | None) -> str:
     """How a workflow ended that did not complete, in a sentence."""
     if isinstance(ends.innermost(error), CancelledError):
         return "was cancelled."

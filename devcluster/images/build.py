@@ -68,7 +68,7 @@ IMAGES: Final = {
         inputs=(
             *("LICENSE", "README.md", "pyproject.toml", "locks/gpu.txt"),
             *("devcluster/images/cuda-packages.txt", "devcluster/images/cuda_stubs.py"),
-            *("api", "control", "data", "inference", "trainer", "workers"),
+            *("api", "control", "data", "documents", "inference", "trainer", "workers"),
         ),
         value=("image", "trainer"),
         arguments={"ACCELERATOR": "none"},

@@ -6,6 +6,7 @@ import pytest
 
 from perdure_scaler.demand import Queue
 from perdure_scaler.settings import ScaledQueue, TaskType, settings_from
+from perdure_workers import data_worker
 from perdure_workers.settings import Pool, WorkerSettings
 from tests.chart.rendered import LEAST, NAMESPACE, Chart, Document, Refusal, Values, merged, plain_environment
 
@@ -108,6 +109,7 @@ def test_the_scaler_counts_its_queue_and_its_pods(chart: Chart) -> None:
     assert settings.queues == (
         ScaledQueue(Queue("default", "perdure-cpu")),
         ScaledQueue(Queue("default", "perdure-gpu"), (TaskType.ACTIVITY,)),
+        ScaledQueue(Queue("default", "perdure-data"), (TaskType.ACTIVITY,)),
     )
     assert settings.workers == (
         "app.kubernetes.io/name=perdure,app.kubernetes.io/instance=perdure,"
@@ -115,17 +117,17 @@ def test_the_scaler_counts_its_queue_and_its_pods(chart: Chart) -> None:
     )
 
 
-def test_its_autoscaler_asks_for_the_demand_of_its_own_queue(chart: Chart) -> None:
+def test_its_autoscaler_asks_for_the_demand_of_the_queues_that_it_serves(chart: Chart) -> None:
     spec = chart.one("HorizontalPodAutoscaler", "perdure-gpu-worker", LEAST, SCALED)["spec"]
 
     assert spec["scaleTargetRef"]["name"] == "perdure-gpu-worker"
     assert (spec["minReplicas"], spec["maxReplicas"]) == (1, 4)
-    (metric,) = spec["metrics"]
-    assert metric["external"]["metric"]["selector"]["matchLabels"] == {
-        "queue": "perdure-gpu",
-        "temporal_namespace": "default",
-    }
-    assert metric["external"]["target"]["averageValue"] == "1"
+    metrics = [each["external"] for each in spec["metrics"]]
+    assert [each["metric"]["selector"]["matchLabels"] for each in metrics] == [
+        {"queue": "perdure-gpu", "temporal_namespace": "default"},
+        {"queue": "perdure-data", "temporal_namespace": "default"},
+    ]
+    assert [each["target"]["averageValue"] for each in metrics] == ["1", str(data_worker.SLOTS)]
     assert spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 600
     assert "replicas" not in deployment(chart, SCALED)
     assert "HorizontalPodAutoscaler/perdure-worker" not in of_the_pool(chart, SCALED)
@@ -148,6 +150,7 @@ def test_keda_may_start_it_from_nothing(chart: Chart) -> None:
 
     assert (spec["scaleTargetRef"], spec["minReplicaCount"]) == ({"name": "perdure-gpu-worker"}, 0)
     assert 'queue="perdure-gpu"' in spec["triggers"][0]["metadata"]["query"]
+    assert 'queue="perdure-data"' in spec["triggers"][1]["metadata"]["query"]
     assert spec["triggers"][0]["metadata"]["serverAddress"] == "http://prometheus:9090"
 
 

@@ -36,6 +36,7 @@ NOT_RUN = {
     "make bench-control-plane": "minutes of a quiet machine with the cluster; its parts are tested in tests/bench",
     "make bench-watch": "the same, for most of an hour",
     "make bench-waiting": "the same, for half an hour",
+    "make bench-ingest": "minutes of a quiet machine; the workflow is tested in tests/workers/data",
     "python -m bench.scale": "needs raw results of the two; tests/bench/scale runs it on some",
     "make bench-trainer": "minutes of a quiet machine; it is run by hand, and so is what it shows",
     "make demo   # a real two-node": "minutes; it is run by hand before a release, and so is what it shows",
@@ -75,6 +76,8 @@ NOT_RUN = {
 FOLLOWED = {
     "docs/guides/add-a-workflow.md": "tests/docs/test_add_a_workflow.py",
     "docs/guides/inference.md": "tests/docs/test_inference.py",
+    "docs/guides/documents.md": "tests/docs/test_documents.py",
+    "docs/guides/evaluate.md": "tests/docs/test_documents.py",
 }
 """Pages that tests of their own follow from the first block to the last."""
 

@@ -23,9 +23,11 @@ from perdure_control.requests import KubernetesRequests
 from perdure_control.temporal import Connection, Place, Reachability
 from perdure_data.models import ModelUse
 from perdure_data.stores import Stores
+from perdure_documents.reader import DocumentReader
 from perdure_inference.engine import Engine
 from perdure_inference.models import Models
 from perdure_workers.activities.inference import InferenceActivities
+from perdure_workers.data_worker import data_worker, missing_library
 from perdure_workers.log_context import LogContext
 from perdure_workers.process import COMPONENT, connect_temporal, lasting_tasks, use_client
 from perdure_workers.settings import WorkerSettings
@@ -59,13 +61,19 @@ async def run_gpu_worker(settings: WorkerSettings) -> None:
         slots.register(registry)
         client = await connect_temporal(connection, place.address)
         lasting(temporal.ask_for_ever(connection))
-        worker = gpu_worker(client, engine, stores, settings, slots)
+        workers = [gpu_worker(client, engine, stores, settings, slots)]
+        if missing := missing_library():
+            log.warning("data_work_not_served", queue=names.TASK_QUEUE_DATA, missing=missing)
+        else:
+            reader = stack.enter_context(contextlib.closing(DocumentReader()))
+            workers.append(data_worker(client, stores, reader, settings, slots))
         if settings.publish_slots:
             requests = KubernetesRequests(registry)
             cluster = await stack.enter_async_context(await Cluster.connect(COMPONENT, answered=requests.count))
             own_pod = OwnPod(settings.namespace, settings.pod_name, settings.temporal_namespace)
             lasting(SlotsTold(cluster, own_pod, slots).keep())
-        polling.append(await stack.enter_async_context(worker))
+        for worker in workers:
+            polling.append(await stack.enter_async_context(worker))  # noqa: PERF401 - one after the other
         lasting(connection.keep_fresh(partial(use_client, polling)))
         log.info("worker_started", pool=str(settings.pool), slots=settings.slots)
         try:

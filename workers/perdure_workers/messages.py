@@ -8,6 +8,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 from perdure_api.conditions import Reason
+from perdure_api.documents import DocumentIngestInput, DocumentRefusal, Hit
+from perdure_api.evals import Case, CaseResult, EvalTerms
 from perdure_api.events import EventNote
 from perdure_api.inference import GeneratedText, TextPart, TextSource
 from perdure_api.model import TolerantModel
@@ -38,6 +40,15 @@ class ActivityName(StrEnum):
     SURVEY_TEXTS = "survey_texts"
     EMBED_TEXTS = "embed_texts"
     GENERATE = "generate"
+    PLAN_INGESTION = "plan_ingestion"
+    CHUNK_DOCUMENTS = "chunk_documents"
+    STORE_CHUNKS = "store_chunks"
+    END_INGESTION = "end_ingestion"
+    DESCRIBE_VECTORS = "describe_vectors"
+    SEARCH_VECTORS = "search_vectors"
+    READ_SUITE = "read_suite"
+    SCORE_ANSWERS = "score_answers"
+    JUDGE = "judge"
 
 
 class Input(StrEnum):
@@ -264,3 +275,187 @@ class GenerateNote(TolerantModel):
     texts: list[GeneratedText] = []
     seconds: float = 0.0
     model_fingerprint: str = ""
+
+
+class PlanIngestion(TolerantModel):
+    """Look which documents there are."""
+
+    source: str
+    store: str
+    staging: str
+    """Folder of this run, in which its steps leave things for each other."""
+    may_be_empty: bool = False
+
+
+class IngestionPlanned(TolerantModel):
+    """They are, in batches of numbers from 0."""
+
+    batches: int
+    documents: int
+    passed_over: int = 0
+    """Files that have no name of a document."""
+
+
+class ChunkBatch(TolerantModel):
+    """Cut those documents of a batch that are new or changed."""
+
+    store: str
+    model: str
+    staging: str
+    batch: int
+    chunk_size: int
+    chunk_overlap: int
+
+
+class DocumentsChunked(TolerantModel):
+    """They are; their chunks wait for their vectors."""
+
+    unchanged: int = 0
+    written: int = 0
+    changed: int = 0
+    """Documents whose chunks in the store are to be replaced: those that are written, and those that are empty now."""
+    chunks: int = 0
+    part: TextPart | None = None
+    """Where the chunks are; None: there are none."""
+    refusals: list[DocumentRefusal] = []
+
+
+class StoreBatch(TolerantModel):
+    """Put chunks and their vectors into the store, in place of what was there of their documents."""
+
+    store: str
+    model: str
+    staging: str
+    batch: int
+    part: TextPart | None = None
+    files: list[str] = []
+    """With the vectors, in order."""
+    dimension: int = 0
+    model_fingerprint: str = ""
+
+
+class BatchStored(TolerantModel):
+    """It is."""
+
+
+class EndIngestion(TolerantModel):
+    """Take out what is no more in the source, and drop what the steps have left for each other."""
+
+    source: str
+    store: str
+    staging: str
+    remove_missing: bool
+    changed: bool
+    """Anything was."""
+    complete: bool
+    """Every batch is in the store; otherwise there is only to be tidied up."""
+
+
+class IngestionEnded(TolerantModel):
+    """It has."""
+
+    removed: int = 0
+
+
+class IngestionSoFar(TolerantModel):
+    """What a run of the workflow leaves to the next one, when its history has become long."""
+
+    staging: str
+    plan: IngestionPlanned
+    next_batch: int = 0
+    unchanged: int = 0
+    written: int = 0
+    refused: int = 0
+    chunks: int = 0
+    tokens: int = 0
+    truncated: int = 0
+    changed: int = 0
+    refusals: list[DocumentRefusal] = []
+
+
+class IngestionRun(DocumentIngestInput):
+    """What a run of `document_ingest` takes: the input, and what the run before it has left."""
+
+    so_far: IngestionSoFar | None = None
+
+
+class DescribeVectors(TolerantModel):
+    """Say with which model a vector store was written."""
+
+    store: str
+
+
+class VectorsDescribed(TolerantModel):
+    """With this one."""
+
+    model: str
+    fingerprint: str
+    dimension: int
+
+
+class SearchVectors(TolerantModel):
+    """Find the chunks nearest to a vector."""
+
+    store: str
+    vector: list[float]
+    model_fingerprint: str
+    count: int
+
+
+class VectorsFound(TolerantModel):
+    """They are, the nearest first."""
+
+    hits: list[Hit]
+
+
+class ReadSuite(TolerantModel):
+    """Read some cases of a suite in the store."""
+
+    uri: str
+    first: int
+    """Number of the first case, from 0."""
+    suite_hash: str | None = None
+    """Of the suite that is evaluated; None: whatever is there."""
+
+
+class SuitePage(TolerantModel):
+    """Some cases of a suite."""
+
+    suite_hash: str
+    total: int
+    """Of all its cases."""
+    cases: list[tuple[str, Case]]
+    """By their ids."""
+    system: str = ""
+    chat: bool | None = None
+    max_new_tokens: int
+
+
+class ScoreAnswers(TolerantModel):
+    """Score the answers to some cases."""
+
+    cases: list[tuple[str, Case]]
+    answers: list[str]
+    keep_at: str | None = None
+    """URI for the answers and their scores."""
+
+
+class PageScored(TolerantModel):
+    """They are."""
+
+    ids: list[str]
+    scores: list[float]
+    failed: list[CaseResult]
+    """The first that did not fulfil everything."""
+    kept_at: str | None = None
+
+
+class Judge(TolerantModel):
+    """Make a verdict of scores."""
+
+    wish: EvalTerms
+    suite_hash: str
+    pages: list[PageScored]
+    model_fingerprint: str
+    answers_cut: int
+    seconds: float

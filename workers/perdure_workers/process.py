@@ -53,31 +53,29 @@ from perdure_workers.watching.index import AttemptIndex
 from perdure_workers.watching.informer import Informer, Sink
 from perdure_workers.workflows.batch_embed import BatchEmbedWorkflow
 from perdure_workers.workflows.dead_letter import DeadLetterWorkflow, MovingDeadLetterWorkflow
+from perdure_workers.workflows.document_ingest import DocumentIngestWorkflow
+from perdure_workers.workflows.evaluation import EvalWorkflow
 from perdure_workers.workflows.fine_tune import FineTuneWorkflow
 from perdure_workers.workflows.prepare_and_infer import PrepareAndInferWorkflow
 from perdure_workers.workflows.purge import MovingPurgeWorkflow, PurgeWorkflow
+from perdure_workers.workflows.search import SearchWorkflow
 from perdure_workers.workflows.training import TrainingWorkflow
 
 COMPONENT: Final = "perdure-worker"
 _CONNECT_PAUSE_SECONDS: Final = 2.0
 PASSED_THROUGH: Final = ("perdure_api", "perdure_workers", "perdure_control", "pydantic", "pydantic_core", "structlog")
 """Imported once instead of for each workflow: re-importing is most of what the sandbox costs."""
-WORKFLOWS: Final = (
+_OF_BOTH: Final = (
     TrainingWorkflow,
-    PurgeWorkflow,
     FineTuneWorkflow,
-    DeadLetterWorkflow,
     PrepareAndInferWorkflow,
     BatchEmbedWorkflow,
+    DocumentIngestWorkflow,
+    SearchWorkflow,
+    EvalWorkflow,
 )
-VERSIONED_WORKFLOWS: Final = (
-    TrainingWorkflow,
-    MovingPurgeWorkflow,
-    FineTuneWorkflow,
-    MovingDeadLetterWorkflow,
-    PrepareAndInferWorkflow,
-    BatchEmbedWorkflow,
-)
+WORKFLOWS: Final = (*_OF_BOTH, PurgeWorkflow, DeadLetterWorkflow)
+VERSIONED_WORKFLOWS: Final = (*_OF_BOTH, MovingPurgeWorkflow, MovingDeadLetterWorkflow)
 """The same, of workers that have a version: a workflow stays with the one that it began on, but for those that last as
 long as somebody else makes them wait."""
 

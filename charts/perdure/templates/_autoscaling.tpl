@@ -1,10 +1,12 @@
 {{/*
-What sizes a pool of workers by the demand of its task queue.
-Takes {root, name, component, queue, scaling (its values), target (tasks for each pod)}.
+What sizes a pool of workers by the demand of its task queue, and of others that it serves too: the largest counts.
+Takes {root, name, component, queue, scaling (its values), target (tasks for each pod), more ([{queue, target}])}.
 */}}
 {{- define "perdure.autoscaler" -}}
 {{- $scaling := .scaling }}
+{{- $root := .root }}
 {{- $provider := .root.Values.worker.autoscaling }}
+{{- $queues := prepend (.more | default list) (dict "queue" .queue "target" .target) }}
 {{- if eq $provider.provider "keda" }}
 apiVersion: keda.sh/v1alpha1
 kind: ScaledObject
@@ -22,14 +24,16 @@ spec:
     horizontalPodAutoscalerConfig:
       behavior: {{- include "perdure.scalingBehavior" $scaling | nindent 8 }}
   triggers:
+    {{- range $queues }}
     - type: prometheus
       metricType: AverageValue
       metadata:
         serverAddress: {{ $provider.prometheusAddress | quote }}
         # Each replica of the scaler tells the same. One that does not know tells nothing, and nothing is not 0.
-        query: max(perdure_task_queue_demand{queue="{{ .queue }}",temporal_namespace={{ .root.Values.temporal.namespace | quote }},namespace={{ .root.Release.Namespace | quote }}})
+        query: max(perdure_task_queue_demand{queue="{{ .queue }}",temporal_namespace={{ $root.Values.temporal.namespace | quote }},namespace={{ $root.Release.Namespace | quote }}})
         threshold: {{ .target | quote }}
         ignoreNullValues: "false"
+    {{- end }}
 {{- else }}
 apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
@@ -45,6 +49,7 @@ spec:
   minReplicas: {{ $scaling.minReplicas }}
   maxReplicas: {{ $scaling.maxReplicas }}
   metrics:
+    {{- range $queues }}
     - type: External
       external:
         metric:
@@ -52,10 +57,11 @@ spec:
           selector:
             matchLabels:
               queue: {{ .queue }}
-              temporal_namespace: {{ .root.Values.temporal.namespace | quote }}
+              temporal_namespace: {{ $root.Values.temporal.namespace | quote }}
         target:
           type: AverageValue
           averageValue: {{ .target | quote }}
+    {{- end }}
   behavior: {{- include "perdure.scalingBehavior" $scaling | nindent 4 }}
 {{- end }}
 {{- end }}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Final
 
 from perdure_api import names
+from perdure_api.documents import DocumentIngestInput, DocumentIngestResult, SearchInput, SearchResult
+from perdure_api.evals import EvalInput, Verdict
 from perdure_api.fine_tune import FineTuneInput, FineTuneResult
 from perdure_api.inference import BatchEmbedInput, BatchEmbedResult, PrepareAndInferInput, PrepareAndInferResult
-from perdure_control.factory.entry import WorkflowEntry
+from perdure_control.factory.entry import Duplicates, WorkflowEntry, digest
 
 FINE_TUNE: Final = WorkflowEntry(
     name="fine_tune",
@@ -33,4 +36,41 @@ BATCH_EMBED: Final = WorkflowEntry(
     result=BatchEmbedResult,
 )
 
-BUILTIN: Final[tuple[WorkflowEntry[Any], ...]] = (FINE_TUNE, PREPARE_AND_INFER, BATCH_EMBED)
+DOCUMENT_INGEST: Final = WorkflowEntry(
+    name="document_ingest",
+    description="Brings a vector store up to date with documents: text, Markdown, HTML and PDF.",
+    workflow=names.DOCUMENT_INGEST_WORKFLOW_TYPE,
+    input=DocumentIngestInput,
+    result=DocumentIngestResult,
+    id=lambda wish: f"ingest-{digest(wish)[:16]}",
+    duplicates=Duplicates.REPEAT,
+)
+
+SEARCH: Final = WorkflowEntry(
+    name="search",
+    description="Finds the chunks of a vector store that are nearest to a text.",
+    workflow=names.SEARCH_WORKFLOW_TYPE,
+    input=SearchInput,
+    result=SearchResult,
+    # Nobody waits for an answer any longer.
+    timeout=timedelta(minutes=10),
+    duplicates=Duplicates.REPEAT,
+)
+
+EVAL: Final = WorkflowEntry(
+    name="eval",
+    description="Scores the answers of a model or adapter to a suite, compares them with a baseline: a verdict.",
+    workflow=names.EVAL_WORKFLOW_TYPE,
+    input=EvalInput,
+    result=Verdict,
+    duplicates=Duplicates.REPEAT,
+)
+
+BUILTIN: Final[tuple[WorkflowEntry[Any], ...]] = (
+    FINE_TUNE,
+    PREPARE_AND_INFER,
+    BATCH_EMBED,
+    DOCUMENT_INGEST,
+    SEARCH,
+    EVAL,
+)

@@ -34,6 +34,8 @@ class Duplicates(StrEnum):
     """It is as good: whoever starts it gets its result."""
     REJECT = "reject"
     """It is an error."""
+    REPEAT = "repeat"
+    """While it runs it is joined; once it has ended it is begun again, since the world may have changed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,11 @@ MEMO_NAME: Final = "perdure-workflow"
 """Memo: its name in the factory."""
 
 _CALL_TIMEOUT: Final = timedelta(seconds=10)
+_REUSE: Final = {
+    Duplicates.JOIN: WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+    Duplicates.REJECT: WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+    Duplicates.REPEAT: WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+}
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ async def start_workflow(
             execution_timeout=entry.timeout,
             retry_policy=entry.retry,
             # Whether it was there is told by an error only; one that failed may be tried again.
-            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+            id_reuse_policy=_REUSE[entry.duplicates],
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             memo={MEMO_INPUT: digest(given), MEMO_NAME: entry.name},
             static_summary=entry.name,

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from perdure_control.factory import WorkflowEntry
+from perdure_control.factory.builtin import DOCUMENT_INGEST
 from perdure_control.factory.entry import activity_type, digest
 from perdure_control.factory.errors import EntryError
 from tests.control.factory.workflows import GREET, ONCE, Greeting, GreetWorkflow, greet
@@ -83,3 +84,10 @@ class TestIds:
 
     def test_an_entry_can_derive_its_ids_itself(self) -> None:
         assert ONCE.derived_id(Greeting(who="Ada", times=3)) == "greet_once-Ada"
+
+
+def test_the_id_of_an_ingestion_is_that_of_its_input() -> None:
+    wish = DOCUMENT_INGEST.input(source="s3://b/docs", store="s3://b/vectors", model="s3://b/m")
+
+    assert DOCUMENT_INGEST.derived_id(wish).startswith("ingest-")
+    assert DOCUMENT_INGEST.derived_id(wish) == DOCUMENT_INGEST.derived_id(wish.model_copy(update={"chunk_size": 1000}))

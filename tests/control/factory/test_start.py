@@ -18,7 +18,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from perdure_api import names
-from perdure_control.factory import Registry, WorkflowEntry, start_workflow
+from perdure_control.factory import Duplicates, Registry, WorkflowEntry, start_workflow
 from perdure_control.factory.builtin import FINE_TUNE
 from perdure_control.factory.errors import (
     AlreadyStarted,
@@ -35,7 +35,8 @@ from tests.control.factory.workflows import GREET, ONCE, Greeted, Greeting
 pytestmark = [pytest.mark.temporal, pytest.mark.asyncio(loop_scope="module")]
 
 ONE_OF_OURS = dataclasses.replace(ONCE, queue=names.TASK_QUEUE_CPU)
-REGISTRY = Registry({each.name: each for each in (GREET, ONE_OF_OURS, FINE_TUNE)}, {"greet": "tests"})
+AGAIN = dataclasses.replace(GREET, name="greet_again", duplicates=Duplicates.REPEAT)
+REGISTRY = Registry({each.name: each for each in (GREET, ONE_OF_OURS, AGAIN, FINE_TUNE)}, {"greet": "tests"})
 _people = itertools.count(1)
 
 
@@ -113,6 +114,18 @@ async def test_where_duplicates_are_rejected_a_second_start_is_an_error(client: 
     await first.handle.result()
     with pytest.raises(AlreadyStarted):
         await start(client, ONE_OF_OURS, {"who": who})
+
+
+async def test_where_they_are_repeated_only_one_that_runs_is_joined(client: Client, who: str) -> None:
+    first = await start(client, AGAIN, {"who": who, "waits": True})
+    second = await start(client, AGAIN, {"who": who, "waits": True})
+    await first.handle.signal("tell")
+    await second.handle.result()
+
+    third = await start(client, AGAIN, {"who": who, "waits": True})
+
+    assert (first.joined, second.joined, third.joined, third.id) == (False, True, False, first.id)
+    await third.handle.signal("tell")
 
 
 async def test_an_id_by_hand_is_joined_for_the_same_input_only(client: Client, who: str) -> None:
