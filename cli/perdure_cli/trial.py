@@ -132,7 +132,7 @@ def _must_be_good(job: Job) -> None:
 
 def _too_late(job: Job, seconds: float) -> str:
     where = f"TrainingJob {job.namespace}/{job.name}"
-    if not job.status.conditions:
+    if job.status.observed_generation is None:  # until then it shows what the API server itself gave it
         return (
             f"nobody has looked at {where} within {seconds:.0f} s, expected the operator to; does its pod run, and is "
             f"{job.namespace} among watchNamespaces?"

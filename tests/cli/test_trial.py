@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from perdure_api.spec import TrainingJobSpec
+from perdure_api.status import UNSEEN
 from perdure_cli import trial_pod
 from perdure_cli.errors import NoCluster
 from perdure_cli.job import Job, read_job
@@ -101,8 +102,14 @@ def test_a_job_that_succeeds_is_followed_step_by_step_and_deleted() -> None:
             "succeeded and its status shows no progress, expected step 1",
             id="no progress",
         ),
-        pytest.param([], "nobody has looked at .* within 30 s.* is team-a among watchNamespaces", id="no operator"),
-        pytest.param([documents.RUNNING], "has not ended after 30 s, expected it to succeed; it says: Run", id="slow"),
+        pytest.param(
+            [UNSEEN], "nobody has looked at .* within 30 s.* is team-a among watchNamespaces", id="no operator"
+        ),
+        pytest.param(
+            [{**documents.RUNNING, "observedGeneration": 1}],
+            "has not ended after 30 s, expected it to succeed; it says: Run",
+            id="slow",
+        ),
     ],
 )
 def test_a_job_that_does_not_succeed_is_told_in_a_sentence_and_deleted(
