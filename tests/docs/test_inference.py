@@ -77,7 +77,7 @@ def shell_of(name: str) -> str:
     return found
 
 
-async def test_vectors_are_made_as_the_page_says(client: Client, folder: Path) -> None:
+async def test_vectors_are_made_as_the_page_says(client: Client, folder: Path, tmp_path: Path) -> None:
     (folder / "input.yaml").write_text(here(block("yaml", 0), folder))
     inline = await types(client, shell_of("batch_embed"), folder)
     assert [len(row) for row in inline["vectors"]] == [DIMENSION] * 2
@@ -85,10 +85,10 @@ async def test_vectors_are_made_as_the_page_says(client: Client, folder: Path) -
     (folder / "input.yaml").write_text(here(block("yaml", 1), folder))
     stored = await types(client, shell_of("batch_embed"), folder)
     assert stored["count"] == 30
-    shutil.copytree(stored["uri"].removeprefix("file://"), folder / "vectors")
+    shutil.copytree(stored["uri"].removeprefix("file://"), tmp_path / "vectors")
     program = block("python", 0) + 'print("[%d]" % table.num_rows)\n'
-    (folder / "read.py").write_text(program)
-    assert await types(client, f"{sys.executable} read.py", folder) == [30]
+    (tmp_path / "read.py").write_text(program)
+    assert await types(client, f"{sys.executable} read.py", tmp_path) == [30]
 
 
 async def test_a_prompt_is_answered_as_the_page_says(client: Client, folder: Path) -> None:

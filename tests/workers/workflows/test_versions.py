@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from temporalio import activity
 from temporalio.api.enums.v1 import WorkerDeploymentVersionStatus as Status
 from temporalio.api.workflowservice.v1 import (
     DescribeWorkerDeploymentRequest,
@@ -14,10 +15,14 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.runtime import Runtime
 from temporalio.service import RPCError
+from temporalio.worker import Worker
 
 from perdure_api import names
+from perdure_api.inference import BatchEmbedInput, Embedded, EmbedTexts
 from perdure_api.spec import RetrySpec
 from perdure_api.workflow import JobRef, PurgeInput
+from perdure_workers.messages import ActivityName
+from perdure_workers.workflows.batch_embed import BatchEmbedWorkflow
 from perdure_workers.workflows.purge import PurgeWorkflow
 from tests.workers.workflows.conftest import (
     BUILT_IN,
@@ -175,3 +180,25 @@ async def _holds(value: bool) -> bool:  # noqa: FBT001 - a condition
 
 async def _is_drained(client: Client, build: str) -> bool:
     return await status_of(client, build) == Status.WORKER_DEPLOYMENT_VERSION_STATUS_DRAINED
+
+
+async def test_a_workflow_of_a_version_asks_gpu_workers_which_have_none(client: Client) -> None:
+    asked: list[EmbedTexts] = []
+
+    @activity.defn(name=ActivityName.EMBED_TEXTS)
+    async def embed(request: EmbedTexts) -> Embedded:
+        asked.append(request)
+        return Embedded(count=1, dimension=1, tokens=1, seconds=0, model_fingerprint="", vectors="AACAPw==")
+
+    gpu = Worker(client, task_queue=names.TASK_QUEUE_GPU, activities=[embed])
+    async with workers(client, "one", World()), gpu:
+        await make_current(client, "one")
+        result = await client.execute_workflow(
+            BatchEmbedWorkflow.run,
+            BatchEmbedInput(model="s3://b/model", texts=["a"]),
+            id="embed",
+            task_queue=names.TASK_QUEUE_CPU,
+        )
+
+    assert result.vectors == [[1.0]]
+    assert [request.texts for request in asked] == [["a"]]
