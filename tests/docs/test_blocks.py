@@ -38,6 +38,7 @@ NOT_RUN = {
     "make bench-waiting": "the same, for half an hour",
     "make bench-ingest": "minutes of a quiet machine; the workflow is tested in tests/workers/data",
     "python -m bench.scale": "needs raw results of the two; tests/bench/scale runs it on some",
+    "make bench-inference": "minutes of a quiet machine; it is run by hand, and so is what it shows",
     "make bench-trainer": "minutes of a quiet machine; it is run by hand, and so is what it shows",
     "make demo   # a real two-node": "minutes; it is run by hand before a release, and so is what it shows",
     "devcluster/devcluster up": "tests/devcluster bring the cluster up",
