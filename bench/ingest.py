@@ -15,12 +15,13 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
+from threading import Event, Thread
 from typing import Final
 
 import numpy as np
@@ -29,6 +30,7 @@ import pyarrow.parquet as pq
 from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
@@ -46,7 +48,7 @@ from perdure_workers.settings import Pool, WorkerSettings
 from perdure_workers.slots import SlotsInUse
 
 DIMENSION: Final = 384
-SAMPLE_SECONDS: Final = 1.0
+SAMPLE_SECONDS: Final = 0.5
 WORDS: Final = [
     f"{start}{end}" for start in ("bre", "wa", "sto", "li", "nu", "kra") for end in ("ad", "ter", "ne", "ght")
 ]
@@ -136,11 +138,12 @@ async def measure(folder: Path, count: int, model: Path | None) -> Results:
     async with _workers(folder, model) as client:
         began = time.monotonic()
         started = await start_workflow(client, "document_ingest", wish)
-        watching = asyncio.create_task(_watch(started.handle, began))
-        result: DocumentIngestResult = await started.handle.result()
-        seconds = time.monotonic() - began
-        watching.cancel()
-        samples = [*_taken, Sample(seconds, result.written, _memory())]
+        with _watched(began) as watch:
+            watching = asyncio.create_task(_ask(started.handle, watch))
+            result: DocumentIngestResult = await started.handle.result()
+            seconds = time.monotonic() - began
+            watching.cancel()
+        samples = [*watch.samples, Sample(seconds, result.written, watch.samples[-1].bytes_)]
         began = time.monotonic()
         again: DocumentIngestResult = await (await start_workflow(client, "document_ingest", wish)).handle.result()
         again_seconds = time.monotonic() - began
@@ -186,14 +189,40 @@ async def embed_words(request: EmbedTexts) -> Embedded:
     )
 
 
-_taken: list[Sample] = []
+@dataclass
+class _Watch:
+    """What is known by now."""
+
+    documents: int = 0
+    samples: list[Sample] = field(default_factory=list)
 
 
-async def _watch(handle: WorkflowHandle[object, DocumentIngestResult], began: float) -> None:
+@contextmanager
+def _watched(began: float) -> Iterator[_Watch]:
+    """Looks at memory from a thread: the loop of the workers may be busy."""
+    watch, over = _Watch(), Event()
+
+    def look() -> None:
+        while not over.wait(SAMPLE_SECONDS):
+            # A thread or a process may have ended since it was listed.
+            with suppress(OSError):
+                watch.samples.append(Sample(time.monotonic() - began, watch.documents, _memory()))
+
+    thread = Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        over.set()
+        thread.join()
+
+
+async def _ask(handle: WorkflowHandle[object, DocumentIngestResult], watch: _Watch) -> None:
     while True:
         await asyncio.sleep(SAMPLE_SECONDS)
-        told: DocumentIngestResult = await handle.query("progress", result_type=DocumentIngestResult)
-        _taken.append(Sample(time.monotonic() - began, told.written, _memory()))
+        with suppress(RPCError):  # busy
+            told: DocumentIngestResult = await handle.query("progress", result_type=DocumentIngestResult)
+            watch.documents = told.written
 
 
 @asynccontextmanager
