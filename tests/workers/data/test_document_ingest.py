@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from temporalio import workflow
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
 from perdure_api.documents import DocumentIngestResult, SearchResult
 from perdure_control.factory import start_workflow
 from perdure_workers.activities import documents as activities
+from perdure_workers.messages import IngestionSoFar
+from perdure_workers.workflows.document_ingest import DocumentIngestWorkflow
 from tests.documents import samples
 from tests.workers.data.standing_in import Models, all_workers
 
@@ -209,6 +212,24 @@ async def test_many_batches_go_through_and_nothing_is_left_behind(
 
     assert result == DocumentIngestResult(documents=25, written=25, chunks=26, tokens=26)
     assert sorted(path.name for path in (tmp_path / "vectors").iterdir() if any(path.rglob("*.*"))) == ["chunks.lance"]
+
+
+async def test_a_history_that_grows_long_is_continued_and_the_result_is_the_same(
+    client: Client, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def goes_on(so_far: IngestionSoFar) -> bool:
+        return so_far.next_batch < so_far.plan.batches and workflow.info().get_current_history_length() < 60
+
+    monkeypatch.setattr(activities, "BATCH_DOCUMENTS", 2)
+    monkeypatch.setattr(DocumentIngestWorkflow, "_goes_on", staticmethod(goes_on))
+    for number in range(21):
+        (source / f"{number}.txt").write_text(f"Number {number}.")
+    wish = {"source": source.as_uri(), "store": (tmp_path / "vectors").as_uri(), "model": "file:///models/mini"}
+
+    started = await start_workflow(client, "document_ingest", wish)
+
+    assert await started.handle.result() == DocumentIngestResult(documents=25, written=25, chunks=26, tokens=26)
+    assert (await started.handle.describe()).run_id != started.handle.first_execution_run_id
 
 
 @pytest.mark.parametrize(
