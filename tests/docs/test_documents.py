@@ -13,7 +13,6 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,6 @@ import pytest
 from perdure_api.uri import parse_uri
 from perdure_data.stores import Stores
 from tests.docs.markdown import blocks
-
-if find_spec("lancedb") is None or find_spec("pypdf") is None:
-    pytest.skip("needs the extra documents", allow_module_level=True)
-
 from tests.workers.data.standing_in import Models, all_workers
 
 DOCUMENTS = "docs/guides/documents.md"

@@ -1,15 +1,12 @@
-"""Without the libraries of the extra `documents` there is nothing to test here."""
+"""The command, as a test types it."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.cli.typed import Perdure, perdure_in
-
-collect_ignore_glob = [] if find_spec("pypdf") and find_spec("lancedb") else ["test_*.py"]
 
 
 @pytest.fixture
