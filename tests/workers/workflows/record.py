@@ -9,13 +9,14 @@ import asyncio
 import json
 import sys
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
@@ -39,6 +40,7 @@ from perdure_workers.attempts.outcome import Outcome
 from perdure_workers.messages import FoundAttempt
 from perdure_workers.process import WORKFLOWS, sandbox
 from tests.workers.workflows.conftest import BUILT_IN, COMPLETED, DISRUPTED, FAILED, OWN, STORE_AWAY, Handle, World
+from tests.workers.workflows.courses import LONG_EVENTS, Course, courses
 
 HISTORIES = Path(__file__).parents[1] / "histories"
 BEGUN = "2026-01-01T00:00:00Z"
@@ -163,18 +165,37 @@ async def _until(holds: Callable[[], bool]) -> None:
 
 
 async def record(version: str) -> None:
-    """Writes one JSON file for each scenario. What is there already stays: it is of the code of its time."""
+    """Writes one JSON file for each scenario and course. What is there already stays: it is of the code of its time."""
     folder = HISTORIES / version
     folder.mkdir(parents=True, exist_ok=True)
-    server = str(Path(sys.executable).with_name("temporal"))
+    for name in [*scenarios(), *courses()]:
+        file = folder / f"{name}.json"
+        if not file.exists():
+            file.write_text(await _recorded(name))
+            sys.stdout.write(f"{version}/{name}.json\n")
+
+
+async def _recorded(name: str) -> str:
+    """The history of the scenario or course of this name, on a server of its own."""
+    if scenario := scenarios().get(name):
+        async with _server() as client:
+            return await _history(client, name, scenario)
+    course = courses()[name]
+    settings = [f"limit.historyCount.suggestContinueAsNew={LONG_EVENTS}"] if course.grows_long else []
+    async with _server(*settings) as client:
+        return await _history_of_course(client, name, course)
+
+
+@asynccontextmanager
+async def _server(*settings: str) -> AsyncIterator[Client]:
+    """A client whose histories do not tell which machine it ran on."""
     async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=server, data_converter=pydantic_data_converter
+        dev_server_existing_path=str(Path(sys.executable).with_name("temporal")),
+        dev_server_extra_args=[argument for setting in settings for argument in ("--dynamic-config-value", setting)],
+        data_converter=pydantic_data_converter,
+        identity="recorder",
     ) as environment:
-        for name, scenario in scenarios().items():
-            file = folder / f"{name}.json"
-            if not file.exists():
-                file.write_text(await _history(environment.client, name, scenario))
-                sys.stdout.write(f"{version}/{name}.json\n")
+        yield environment.client
 
 
 async def _history(client: Client, name: str, scenario: Scenario) -> str:
@@ -193,12 +214,31 @@ async def _history(client: Client, name: str, scenario: Scenario) -> str:
         handle = await client.start_workflow(type_, wish, id=job.workflow_id, task_queue=names.TASK_QUEUE_CPU)
         if scenario.steer:
             await scenario.steer(handle, scenario.world)
-        try:
-            await handle.result()
-        except WorkflowFailureError:
-            if not scenario.is_cancelled:
-                raise
+        await _ended(handle, fails=scenario.is_cancelled)
         return _without_stack_traces((await handle.fetch_history()).to_json())
+
+
+async def _history_of_course(client: Client, name: str, course: Course) -> str:
+    async with course.asked.working(client):
+        handle = await client.start_workflow(
+            course.workflow, course.wish, id=f"histories/{name}", task_queue=names.TASK_QUEUE_CPU
+        )
+        await _ended(handle, fails=course.fails)
+        last = (await client.get_workflow_handle(handle.id).describe()).run_id
+        if course.grows_long and last == handle.first_execution_run_id:
+            raise RuntimeError(f"{name} ended in one run; expected several: lower LONG_EVENTS, or give it more to do")
+        run_id = last if course.last_run else handle.first_execution_run_id
+        history = await client.get_workflow_handle(handle.id, run_id=run_id).fetch_history()
+        return _without_stack_traces(history.to_json())
+
+
+async def _ended(handle: WorkflowHandle[Any, Any], *, fails: bool) -> None:
+    """Waits for its end, which must be the expected one."""
+    try:
+        await handle.result()
+    except WorkflowFailureError:
+        if not fails:
+            raise
 
 
 def _wish(job: JobRef, scenario: Scenario) -> tuple[str, TrainingInput | PurgeInput | FineTuneInput | dict[str, str]]:
