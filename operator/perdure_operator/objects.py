@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 from perdure_api import names
+from perdure_api.conditions import is_terminal
 from perdure_api.events import EventNote
+from perdure_api.status import TrainingJobStatus
 from perdure_api.workflow import JobRef
 from perdure_control.cluster import JSON_PATCH, Cluster, Conflict, Document, Invalid, NotFound
 from perdure_control.statuses import (
@@ -73,13 +75,21 @@ class TrainingJobs:
         except Conflict:
             return  # another object of the same name
 
-    async def publish(self, job: JobRef, status: dict[str, Any]) -> Written:
+    async def publish(self, seen: Observation, status: dict[str, Any]) -> Written:
         """Publishes the operator's part of a status.
+
+        What is said of an object that goes on says nothing of one that has finished since it was seen.
 
         Raises:
             ClusterError: the API server is away or refuses the document.
         """
-        return await apply_status(self._cluster, job, status, manager=names.FIELD_MANAGER_OPERATOR)
+
+        def beside(shown: Document) -> Document | None:
+            has_ended = is_terminal(TrainingJobStatus.from_wire(shown).conditions)
+            return status if seen.terminal or not has_ended else None
+
+        written = await apply_status(self._cluster, seen.job, beside, manager=names.FIELD_MANAGER_OPERATOR)
+        return Written.FINAL if written is Written.OVERTAKEN else written
 
     async def tell(self, job: JobRef, note: EventNote) -> None:
         """Records an Event on an object.

@@ -27,7 +27,7 @@ class Speaker:
         Raises:
             ClusterError: the API server is away or refuses the document.
         """
-        written = await self._objects.publish(tracked.seen.job, status)
+        written = await self._objects.publish(tracked.seen, status)
         self._metrics.status_writes.labels(result=written.value).inc()
         if written is Written.FINAL:
             # It finished in the meantime; the watch brings the news.

@@ -221,8 +221,8 @@ class World:
         paper = self.papers.get(job.uid)
         return paper.seen if paper else None
 
-    async def publish(self, job: JobRef, status: Document) -> Written:
-        paper = self.papers[job.uid]
+    async def publish(self, seen: Observation, status: Document) -> Written:
+        paper = self.papers[seen.job.uid]
         TrainingJobStatus.from_wire(status)
         paper.apply(OPERATOR, status)
         self._event(paper)

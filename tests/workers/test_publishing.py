@@ -97,6 +97,25 @@ async def test_a_late_writer_does_not_wake_a_finished_job(cluster: Cluster, api_
     assert conditions(api_server, "late")["Succeeded"] == "False"
 
 
+async def test_progress_that_is_told_late_changes_nothing_of_a_finished_job(
+    cluster: Cluster, api_server: ApiServer
+) -> None:
+    job = create(api_server, "told-late")
+    story = Story.begin(job, "run", NOW)
+    story.failed(Reason.CANCELLED, "cancelled", NOW)
+    await apply_status(cluster, job, story.status.to_wire(), manager=names.FIELD_MANAGER_WORKFLOW)
+    board = ProgressBoard()
+    writer = ProgressWriter(cluster, board, 1)
+    key = AttemptKey(job.namespace, job.uid, 1)
+    board.put(key, Told(job, ProgressStatus(step=9, last_updated=rfc3339(NOW)), None))
+    writer.told(key)
+    await writer.flush(key)
+
+    shown = await read_status(cluster, job)
+    assert shown
+    assert shown.progress is None
+
+
 async def test_what_a_workflow_told_before_does_not_come_back(cluster: Cluster, api_server: ApiServer) -> None:
     job = create(api_server, "held-up")
     publish = PublishingActivities(cluster, SOURCE).publish_status

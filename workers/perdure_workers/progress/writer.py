@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from perdure_api import names
+from perdure_api.conditions import is_terminal
 from perdure_api.status import TrainingJobStatus
 from perdure_control.cluster import Cluster, ClusterError, Document
 from perdure_control.logs import about
@@ -81,6 +82,8 @@ class ProgressWriter:
     async def _apply(self, told: Told) -> None:
         def beside(shown: Document) -> Document | None:
             status = TrainingJobStatus.from_wire(shown)
+            if is_terminal(status.conditions):
+                return None
             if is_stale(told.progress, status.progress, rfc3339(datetime.now(UTC))):
                 return None
             checkpoint = newer_checkpoint(told.checkpoint, status.checkpoint)
