@@ -149,6 +149,14 @@ def test_every_pod_is_restricted(chart: Chart, ci_values: Values) -> None:
             assert all("hostPort" not in port for port in container["ports"]), name
 
 
+def test_no_service_becomes_a_variable_that_looks_like_a_setting(chart: Chart, everything: Values) -> None:
+    """Kubernetes makes PERDURE_PROGRESS_PORT of the Service perdure-progress: an address, where a number is read."""
+    templates = pod_templates(chart.documents(everything))
+
+    assert templates
+    assert {name for name, each in templates.items() if each["spec"].get("enableServiceLinks") is not False} == set()
+
+
 def test_every_container_has_probes_and_bounded_memory(chart: Chart, everything: Values) -> None:
     for name, template in pod_templates(chart.documents(everything)).items():
         for container in template["spec"]["containers"]:
