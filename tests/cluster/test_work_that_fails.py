@@ -29,8 +29,10 @@ def perdure(system: Kubectl, *arguments: str) -> subprocess.CompletedProcess[str
 def on_the_list(system: Kubectl, name: str) -> Document | None:
     """The entry of the fine_tune of a job, if there is one."""
     listed: list[Document] = json.loads(perdure(system, "dead-letters", "list", "-o", "json").stdout)
-    shown = (json.loads(perdure(system, "dead-letters", "show", each["id"], "-o", "json").stdout) for each in listed)
-    return next((each for each in shown if each["input"]["name"] == name), None)
+    shown = [perdure(system, "dead-letters", "show", each["id"], "-o", "json") for each in listed]
+    # One that has gone since it was listed shows nothing.
+    entries = [json.loads(each.stdout) for each in shown if each.returncode == 0]
+    return next((each for each in entries if each["input"]["name"] == name), None)
 
 
 def test_a_fine_tune_that_failed_is_on_the_list_succeeds_when_it_is_retried_and_is_gone(
