@@ -25,6 +25,7 @@ from tests.chaos.faults import QUICK, Faults, Scene
 from tests.chaos.gather import evidence_of, gather, touched
 from tests.chaos.kinds import KINDS, Inputs
 from tests.chaos.lasting import LASTING
+from tests.chaos.nodes import Nodes
 from tests.chaos.objects import Objects
 from tests.chaos.plan import FaultPlan, plan_faults, plan_jobs
 from tests.chaos.storm import Storm, wait
@@ -77,18 +78,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(
     options: argparse.Namespace, system: Kubectl, jobs: Kubectl, stores: Stores, inputs: Inputs
 ) -> tuple[Verdict, int]:
-    tally, objects, paths = Tally(), Objects(), paths_from_environment(os.environ)
+    tally, objects, nodes, paths = Tally(), Objects(), Nodes(), paths_from_environment(os.environ)
     scene = Scene(system, jobs, Cluster(paths, load_settings(paths)), stores, inputs.image, objects, tally)
     storm = Storm(scene, inputs)
     processes = Processes(storm.is_ours)
     output_uri = str(inputs.tiny["output"]["uri"])
-    with watching(jobs, "trainingjobs", objects.take), scanning(processes):
+    with (
+        watching(jobs, "trainingjobs", objects.take),
+        watching(system, "nodes", nodes.take),
+        scanning(processes),
+    ):
         tally.say("runs that nothing happens to ...")
         adapters = storm.undisturbed()
         _blow(options, storm, tally, adapters)
         devcluster("up")
         tally.say("all is mended; waiting for the rest")
         wait(lambda: not storm.unfinished)
+        tally.node_spells += nodes.spells
         found = gather(scene, storm, processes, remains.bucket_store(output_uri), output_uri)
     evidence = evidence_of(options.jobs, scene, storm, processes, found)
     lines = [
@@ -100,6 +106,7 @@ def _run(
         *report.recoveries(_recoveries(tally, processes)),
         f"processes were looked at {processes.scans} times, at most {processes.longest_gap_seconds:.1f} s apart"
         + (f"; the last look that failed: {processes.last_error}" if processes.last_error else ""),
+        f"Kubernetes gave up a node {len(nodes.spells)} times",
         f"the watch of TrainingJobs showed something older {objects.stale} times",
     ]
     sys.stdout.write("\n".join(lines) + "\n")

@@ -24,6 +24,7 @@ class Tally:
     cut: set[str] = field(default_factory=set)
     """Uids of jobs that had a checkpoint spoilt."""
     node_spells: list[Spell] = field(default_factory=list)
+    """Of faults, and of nodes that Kubernetes gave up."""
     store_spells: list[Spell] = field(default_factory=list)
 
     def killed(self, attempt: Attempt) -> None:
