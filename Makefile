@@ -14,6 +14,8 @@ CLUSTER ?= devcluster
 # What else the demo can be told: where its TrainingJob goes, and where a current context's cluster finds our images.
 NAMESPACE ?= perdure-demo
 REGISTRY ?=
+# Which tests took longest is told after each group of them.
+SLOWEST := --durations=12 --durations-min=5
 
 # Bytecode of packages, sources and tests alike, none of it beside them: starting Python is most of what many tests cost.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(BUILD)/bytecode
@@ -44,11 +46,11 @@ check: $(VENV)/.ready ## Style, types, structure, chart, Dockerfiles, generated 
 
 .PHONY: unit
 unit: $(VENV)/.ready ## Tests that need no cluster: under a minute
-	@$(VENV)/bin/pytest -q -m "not cluster and not slow" --numprocesses auto --dist loadfile
+	@$(VENV)/bin/pytest -q $(SLOWEST) -m "not cluster and not slow" --numprocesses auto --dist loadfile
 
 .PHONY: test-slow
 test-slow: models ## Whole training runs, which need no cluster: minutes
-	@$(VENV)/bin/pytest -q -m "slow and not cluster" --numprocesses auto --dist worksteal
+	@$(VENV)/bin/pytest -q $(SLOWEST) -m "slow and not cluster" --numprocesses auto --dist worksteal
 
 .PHONY: test-cluster
 test-cluster: install ## Tests on the development cluster
@@ -57,11 +59,11 @@ test-cluster: install ## Tests on the development cluster
 
 .PHONY: test-cluster-shared
 test-cluster-shared:
-	@$(VENV)/bin/pytest -q -m "cluster and not alone" --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	@$(VENV)/bin/pytest -q $(SLOWEST) -m "cluster and not alone" --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-cluster-alone
 test-cluster-alone:
-	@$(VENV)/bin/pytest -q -m "cluster and alone and not lengthy"
+	@$(VENV)/bin/pytest -q $(SLOWEST) -m "cluster and alone and not lengthy"
 
 .PHONY: test-upgrades
 test-upgrades: install ## Upgrades between versions of the workers, and 500 jobs in line: more than an hour, not part of `make test`

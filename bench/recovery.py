@@ -45,9 +45,10 @@ QUICK: Final = {"initialIntervalSeconds": 0, "maxAttempts": 5}
 SCAN_SECONDS: Final = 0.03
 STEP_EVENTS: Final = ("training_resumed", "training_started")
 IMPORTS: Final = "import time; t = time.time(); import torch, transformers, peft; print(time.time() - t)"
-PARTS: Final = ("known", "next Job", "its process", "first step")
-"""What ends each part: the status says that the attempt ended; the next one's Job is there; its first process runs; it
-takes its first step (of a trainer of one's own: the same as its process)."""
+PARTS: Final = ("pod's end", "known", "next Job", "its process", "first step")
+"""What ends each part: the API server shows that the pod has ended or is to go, for which a kubelet looks once a
+second; the status says that the attempt ended; the next one's Job is there; its first process runs; it takes its first
+step (of a trainer of one's own: the same as its process)."""
 
 
 @dataclass
@@ -102,6 +103,7 @@ class Witness:
 
     def __init__(self) -> None:
         self.ended: dict[str, float] = {}
+        self.pods: dict[str, float] = {}
         self.jobs: dict[str, float] = {}
         self.processes: dict[tuple[str, int], float] = {}
 
@@ -111,6 +113,15 @@ class Witness:
         attempts = (job.get("status") or {}).get("attempts") or []
         if attempts and attempts[0].get("reason"):
             self.ended.setdefault(job["metadata"]["name"], time.time())
+
+    def take_pod(self, event: Document) -> None:
+        """A pod of a first attempt has ended, or is to go."""
+        pod = event["object"]
+        labels = pod["metadata"].get("labels", {})
+        over = event["type"] == "DELETED" or "deletionTimestamp" in pod["metadata"]
+        states = [each["state"] for each in pod["status"].get("containerStatuses", ())]
+        if labels.get("perdure.dev/attempt") == "1" and (over or any("terminated" in state for state in states)):
+            self.pods.setdefault(labels["perdure.dev/trainingjob"], time.time())
 
     def take_job(self, event: Document) -> None:
         """A Job is there."""
@@ -127,7 +138,11 @@ class Witness:
                     self.processes.setdefault((process.name, process.attempt.number), time.time())
 
         thread = threading.Thread(target=scan, daemon=True)
-        with watching(jobs, "trainingjobs", self.take_trainingjob), watching(jobs, "jobs", self.take_job):
+        with (
+            watching(jobs, "trainingjobs", self.take_trainingjob),
+            watching(jobs, "pods", self.take_pod),
+            watching(jobs, "jobs", self.take_job),
+        ):
             thread.start()
             try:
                 yield
@@ -166,7 +181,8 @@ def measure(kind: Kind, name: str, jobs: Jobs, inputs: Document, witness: Witnes
 
         wait_until(trains, 120, lambda: f"{name} does not train again")
     wait_until(lambda: name in witness.ended, 60, lambda: f"the end of {name}'s first attempt was not told")
-    seen = (witness.ended[name], witness.jobs[f"{name}-2"], witness.processes[name, 2], begun)
+    wait_until(lambda: name in witness.pods, 60, lambda: f"the end of {name}'s first pod was not seen")
+    seen = (witness.pods[name], witness.ended[name], witness.jobs[f"{name}-2"], witness.processes[name, 2], begun)
     jobs.kubectl("delete", "trainingjob", name, "--timeout=120s")
     return Recovery({part: moment - fault for part, moment in zip(PARTS, seen, strict=True)})
 

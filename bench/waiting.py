@@ -9,10 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +19,7 @@ from bench.cluster import output, workload
 from bench.cluster.api import Api, Document, each
 from bench.cluster.errors import BenchError
 from bench.cluster.figures import markdown, rounded
-from bench.cluster.installation import OURS, ROOT, Installation
+from bench.cluster.installation import OURS, Installation, installed_with
 from bench.cluster.namespaces import namespace
 from bench.cluster.session import BUILD, finished, session
 from bench.watch.results import Rates
@@ -149,24 +147,6 @@ async def _waiting(api: Api, path: str, waits: Waits) -> int:
     return sum(waits.waits(job.get("status") or {}) for job in await api.items(path))
 
 
-@asynccontextmanager
-async def installed_with(values: Sequence[str]) -> AsyncIterator[None]:
-    """The chart with other values; afterwards as it was."""
-    if not values:
-        yield
-        return
-    await asyncio.to_thread(_install, *values)
-    try:
-        yield
-    finally:
-        await asyncio.to_thread(_install)
-
-
-def _install(*values: str) -> None:
-    if subprocess.run([ROOT / "scripts/chart", *values], check=False).returncode:
-        raise BenchError("the chart could not be installed; what it said stands above; make install puts it right")
-
-
 def conditions(facts: Mapping[str, Any], jobs: int, minutes: float) -> str:
     """What the figures depend on, in two sentences."""
     return (
@@ -183,7 +163,7 @@ async def run(jobs: int, minutes: float, path: Path) -> int:
     async with session(nodes=1) as installation:
         facts = await installation.conditions()
         for waits_for, waits in WAITS.items():
-            async with installed_with(waits.values):
+            async with installed_with(*waits.values):
                 print(f"  {jobs} jobs that wait for {waits_for} ...", flush=True)
                 costs.append(await measure(installation, waits_for, jobs, minutes))
     write(path, facts, costs, output.text(conditions(facts, jobs, minutes), tables(costs)))

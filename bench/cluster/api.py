@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+
 from bench.cluster.errors import BenchError
 
 Document = dict[str, Any]

@@ -18,7 +18,6 @@ from bench.cluster import requests, usage
 from bench.cluster.api import Api, Document, connected
 from bench.cluster.errors import BenchError
 from bench.cluster.usage import Process, Usage
-
 from perdure_devcluster import controlplane
 from perdure_devcluster.cluster import Cluster, load_settings
 from perdure_devcluster.node import DAEMONS
@@ -176,6 +175,31 @@ async def installed() -> AsyncIterator[Installation]:
         installation = Installation(api, cluster, {})
         await installation.worker_deployment()
         yield installation
+
+
+@asynccontextmanager
+async def installed_with(*values: str) -> AsyncIterator[None]:
+    """The chart with other values while the context lasts; afterwards as it was.
+
+    Args:
+        values: Arguments of helm; none: nothing is installed anew.
+
+    Raises:
+        BenchError: the chart could not be installed.
+    """
+    if not values:
+        yield
+        return
+    try:
+        await asyncio.to_thread(_install, *values)
+        yield
+    finally:
+        await asyncio.to_thread(_install)
+
+
+def _install(*values: str) -> None:
+    if subprocess.run([ROOT / "scripts/chart", *values], check=False).returncode:
+        raise BenchError("the chart could not be installed; what it said stands above; make install puts it right")
 
 
 def git_version() -> str:

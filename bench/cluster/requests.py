@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from bench.cluster.errors import BenchError
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+
+from bench.cluster.errors import BenchError
 
 WRITING: Final = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"})
 QUESTIONS: Final = frozenset({"subjectaccessreviews", "tokenreviews", "selfsubjectaccessreviews", "selfsubjectreviews"})

@@ -6,7 +6,8 @@ import asyncio
 import fcntl
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from argparse import Namespace
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -57,6 +58,25 @@ def finished(work: Coroutine[Any, Any, int], go_on: str) -> int:
         print(f"bench: interrupted, and cleaned up. {go_on}", file=sys.stderr)
         code = INTERRUPTED
     return code
+
+
+def measured(
+    command: str, wanted: Namespace, measure: Callable[[Namespace], Coroutine[Any, Any, int]], show: Callable[[], int]
+) -> int:
+    """Measures, or shows what was measured before; the exit code.
+
+    Args:
+        command: The benchmark, as make knows it.
+        wanted: What is asked for; `show` says which of both, `results` where the raw results are.
+        measure: Measures it.
+        show: Shows it.
+    """
+
+    async def shown() -> int:
+        return show()
+
+    go_on = f'Go on with: make {command} BENCH="--go-on", which keeps what is in {wanted.results}.'
+    return finished(shown() if wanted.show else measure(wanted), go_on)
 
 
 async def _cancelled_by_sigterm(work: Coroutine[Any, Any, int]) -> int:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+from temporalio.client import Client
+
 from bench.cluster import requests, usage
 from bench.cluster.errors import BenchError
 from bench.cluster.installation import SYSTEM, Installation
-from temporalio.client import Client
-
 from perdure_control import temporal
 
 REQUESTS: Final = "service_requests"

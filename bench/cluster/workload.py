@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from bench.cluster.api import Document
-
 from perdure_api import names
 from perdure_devcluster import kwok
 

@@ -15,7 +15,7 @@ from typing import Final
 from bench.cluster import output, temporal
 from bench.cluster.installation import CONTROL_PLANE, OURS
 from bench.cluster.plot import Bar, drawn
-from bench.cluster.session import BUILD, finished, session
+from bench.cluster.session import BUILD, measured, session
 from bench.cluster.sizes import sizes
 from bench.cluster.workload import KINDS
 from bench.control_plane.report import conditions, tables
@@ -109,12 +109,7 @@ def show(results: Results, path: Path) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when everything could be measured."""
     wanted = options(arguments)
-
-    async def shown() -> int:
-        return show(load(wanted.results), wanted.results)
-
-    go_on = f'Go on with: make bench-control-plane BENCH="--go-on", which keeps what is in {wanted.results}.'
-    return finished(shown() if wanted.show else measure(wanted), go_on)
+    return measured("bench-control-plane", wanted, measure, lambda: show(load(wanted.results), wanted.results))
 
 
 if __name__ == "__main__":

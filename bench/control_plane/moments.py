@@ -9,7 +9,6 @@ from typing import Any
 
 from bench.cluster.api import Document
 from bench.cluster.workload import PLAIN
-
 from perdure_api import names
 
 _JOB_OF_A_POD = "batch.kubernetes.io/job-name"

@@ -9,6 +9,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
+from temporalio.client import Client
+
 from bench.cluster import requests, story, workload
 from bench.cluster.api import Api, Document, Take, each, watching
 from bench.cluster.errors import BenchError
@@ -16,8 +18,6 @@ from bench.cluster.installation import Installation
 from bench.cluster.namespaces import namespace
 from bench.control_plane.moments import Witness
 from bench.control_plane.results import Plan, Run
-from temporalio.client import Client
-
 from perdure_api import names
 
 PAUSE_SECONDS = 5.0

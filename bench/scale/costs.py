@@ -12,7 +12,6 @@ from bench.cluster.workload import OURS as TRAINING_JOB
 from bench.control_plane.results import Results as Bursts
 from bench.control_plane.results import Run
 from bench.watch.results import Results as Running
-
 from perdure_devcluster import controlplane
 
 KUBELETS: Final = controlplane.KWOK

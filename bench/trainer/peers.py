@@ -65,8 +65,9 @@ def main() -> None:
 
 def hugging_face(task: Task, turns: Turns) -> Callable[[], None]:
     """Trainer and peft as in their documentation: a batch is padded to its longest document."""
-    from data import texts  # noqa: PLC0415 - each process loads what it needs
     from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments  # noqa: PLC0415
+
+    from data import texts  # noqa: PLC0415 - each process loads what it needs
 
     model, tokenizer = _adapted(task.folder)
     tokenizer.pad_token = tokenizer.eos_token
@@ -89,9 +90,10 @@ def hugging_face(task: Task, turns: Turns) -> Callable[[], None]:
 
 def trl(task: Task, turns: Turns) -> Callable[[], None]:
     """TRL's SFTTrainer with packing, without padding."""
-    from data import texts  # noqa: PLC0415
     from datasets import Dataset  # noqa: PLC0415
     from trl import SFTConfig, SFTTrainer  # noqa: PLC0415
+
+    from data import texts  # noqa: PLC0415
 
     model, tokenizer = _adapted(task.folder)
     arguments = SFTConfig(
@@ -189,6 +191,7 @@ def _callback(turns: Turns, tokens: list[int]) -> Any:
 
 def _finish(train: Callable[[], object], model: Any, tokenizer: Any, task: Task, turns: Turns) -> None:
     import torch  # noqa: PLC0415
+
     from data import texts  # noqa: PLC0415
 
     train()

@@ -8,18 +8,14 @@ running. The chart is installed anew with one worker and room for so many, and a
 from __future__ import annotations
 
 import argparse
-import asyncio
-import subprocess
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from bench.cluster import output, temporal
-from bench.cluster.errors import BenchError
-from bench.cluster.installation import CONTROL_PLANE, OURS, ROOT
+from bench.cluster.installation import CONTROL_PLANE, OURS, installed_with
 from bench.cluster.plot import Bar, drawn
-from bench.cluster.session import BUILD, finished, session
+from bench.cluster.session import BUILD, measured, session
 from bench.cluster.sizes import sizes
 from bench.watch.report import conditions, tables
 from bench.watch.results import Results, load
@@ -33,28 +29,13 @@ _ROOM: Final = 1.2
 """Slots for each job: those of an old worker are not free at once."""
 
 
-@asynccontextmanager
-async def one_worker(slots: int) -> AsyncIterator[None]:
-    """One worker with so many slots to watch with, and a Temporal with memory for them; afterwards as it was.
-
-    Raises:
-        BenchError: the chart could not be installed.
-    """
-    await asyncio.to_thread(
-        _install,
+def one_worker(slots: int) -> tuple[str, ...]:
+    """Values of the chart: one worker with so many slots to watch with, and a Temporal with memory for them."""
+    return (
         "--set=worker.replicas=1",
         f"--set=worker.watchSlots={slots}",
         "--set=temporal.quickStart.resources.limits.memory=4Gi",
     )
-    try:
-        yield
-    finally:
-        await asyncio.to_thread(_install)
-
-
-def _install(*values: str) -> None:
-    if subprocess.run([ROOT / "scripts/chart", *values], check=False).returncode:
-        raise BenchError("the chart could not be installed; what it said stands above; make install puts it right")
 
 
 def picture(results: Results) -> bytes:
@@ -97,7 +78,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
 async def measure(wanted: argparse.Namespace) -> int:
     """Holds what is wanted; keeps each size as soon as it is measured."""
     slots = int(_ROOM * max(wanted.sizes))
-    async with session() as installation, one_worker(slots):
+    async with session() as installation, installed_with(*one_worker(slots)):
         facts = await installation.conditions() | {"watch_slots": slots}
         results = load(wanted.results) if wanted.go_on else Results(facts)
         output.require_same(results.conditions, facts, wanted.results)
@@ -121,12 +102,7 @@ def show(results: Results, path: Path) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when everything could be measured."""
     wanted = options(arguments)
-
-    async def shown() -> int:
-        return show(load(wanted.results), wanted.results)
-
-    go_on = f'Go on with: make bench-watch BENCH="--go-on", which keeps what is in {wanted.results}.'
-    return finished(shown() if wanted.show else measure(wanted), go_on)
+    return measured("bench-watch", wanted, measure, lambda: show(load(wanted.results), wanted.results))
 
 
 if __name__ == "__main__":

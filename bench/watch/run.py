@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.client import Client
+
 from bench.cluster import requests, temporal, workload
 from bench.cluster.api import Api, Document, Take, each, watching
 from bench.cluster.errors import BenchError
 from bench.cluster.installation import SYSTEM, Installation, Reading
 from bench.cluster.namespaces import namespace
 from bench.watch.results import Held, Rates, Restart
-from temporalio.api.enums.v1 import PendingActivityState
-from temporalio.client import Client
-
 from perdure_api import names
 from perdure_workers.messages import ActivityName
 

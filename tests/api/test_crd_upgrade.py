@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from tests.conftest import ApiServer
 
 from perdure_api import names
 from perdure_api.crd import PLAIN
 from perdure_api.spec import TrainingJobSpec
 from perdure_api.status import TrainingJobStatus
+from tests.conftest import ApiServer
 
 Document = dict[str, Any]
 EARLIER: Final = sorted((Path(__file__).parent / "crds").glob("*.yaml"))

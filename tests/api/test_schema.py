@@ -7,10 +7,10 @@ import json
 from typing import Any
 
 import pytest
-from tests.conftest import ApiServer
 
 from perdure_api import names
 from perdure_api.uri import UriError, parse_uri
+from tests.conftest import ApiServer
 
 pytestmark = pytest.mark.cluster
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+
 from bench.cluster.api import Api
 
 Document = dict[str, Any]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+
 from bench.cluster import api
 from bench.cluster.api import Document
 from bench.cluster.errors import BenchError
-
 from tests.bench.stand_in import stand_in
 
 PODS = "/api/v1/namespaces/n/pods"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 
 import pytest
+from PIL import Image
+
 from bench.cluster import figures, goals, plot
 from bench.cluster.goals import Goal
-from PIL import Image
 
 
 @pytest.mark.parametrize(

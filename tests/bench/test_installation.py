@@ -6,11 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from bench.cluster import usage
 from bench.cluster.errors import BenchError
 from bench.cluster.installation import CONTROL_PLANE, OTHERS, SYSTEM, Installation
 from bench.cluster.usage import Process
-
 from perdure_devcluster import controlplane
 from tests.bench.stand_in import StandIn, stand_in
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from bench.cluster import namespaces, session
 from bench.cluster.errors import BenchError
-
 from tests.bench.stand_in import StandIn, stand_in
 
 

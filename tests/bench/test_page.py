@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from bench import page
 from bench.cluster.errors import BenchError
 from bench.cluster.installation import ROOT
 from bench.watch.results import Results as Running
-
 from tests.bench.control_plane.test_results import both
 from tests.bench.watch.test_watch import CONDITIONS as OF_WATCH
 from tests.bench.watch.test_watch import HELD

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from bench.cluster import requests
 from bench.cluster.errors import BenchError
 from bench.cluster.requests import Request

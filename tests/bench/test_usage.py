@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from bench.cluster import usage
 from bench.cluster.usage import Process, Usage
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+
 from bench.cluster.workload import STAYS, training_job
 from bench.waiting import WAITS, Cost, tables
 from bench.watch.results import Rates
-
 from perdure_api.spec import TrainingJobSpec
 
 NOBODY = dict.fromkeys(("operator", "worker", "temporal", "kube-apiserver"), 0.0)

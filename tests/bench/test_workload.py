@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from bench.cluster import workload
 
+from bench.cluster import workload
 from perdure_api.spec import TrainingJobSpec
 from perdure_api.workflow import JobRef
 from perdure_workers import manifests

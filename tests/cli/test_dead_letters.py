@@ -5,32 +5,25 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from rich.console import Console
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
 
-from perdure_api import names
 from perdure_api.dead_letter import DeadLetter, Retried
 from perdure_cli import letters
 from perdure_cli.letters import Found
 from perdure_control.factory import Registry, start_workflow
 from perdure_control.factory.letters import Entry, entries
 from perdure_workers.dead_letters.keeper import DeadLetterKeeper
-from perdure_workers.process import sandbox
 from perdure_workers.workflows.dead_letter import DeadLetterWorkflow
 from tests.cli.typed import Perdure, Said
 from tests.control.factory.workflows import FAIL, HEALED, FailWorkflow
+from tests.temporal_server import cpu_worker, dev_server
 
 module_loop = pytest.mark.asyncio(loop_scope="module")
 _numbers = itertools.count(1)
@@ -38,21 +31,8 @@ _numbers = itertools.count(1)
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client() -> AsyncIterator[Client]:
-    server = str(Path(sys.executable).with_name("temporal"))
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=server, data_converter=pydantic_data_converter
-    ) as environment:
-        with ThreadPoolExecutor(4) as executor:
-            async with Worker(
-                environment.client,
-                task_queue=names.TASK_QUEUE_CPU,
-                workflows=[FailWorkflow, DeadLetterWorkflow],
-                activities=FAIL.activities,
-                activity_executor=executor,
-                max_concurrent_activities=4,
-                workflow_runner=sandbox(),
-            ):
-                yield environment.client
+    async with dev_server() as client, cpu_worker(client, [FailWorkflow, DeadLetterWorkflow], FAIL.activities):
+        yield client
 
 
 @pytest.fixture

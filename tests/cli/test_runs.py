@@ -8,23 +8,18 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
 
-from perdure_api import names
 from perdure_cli import runs
 from perdure_cli.errors import NotUnderstood
 from perdure_control.factory.builtin import BUILTIN
-from perdure_workers.process import sandbox
 from tests.cli.typed import Perdure, Said
 from tests.control.factory.workflows import GREET, Greeting, GreetWorkflow, greet
+from tests.temporal_server import cpu_worker, dev_server
 
 ROOT = Path(__file__).parents[2]
 module_loop = pytest.mark.asyncio(loop_scope="module")
@@ -33,21 +28,8 @@ _people = itertools.count(1)
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client() -> AsyncIterator[Client]:
-    server = str(Path(sys.executable).with_name("temporal"))
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=server, data_converter=pydantic_data_converter
-    ) as environment:
-        with ThreadPoolExecutor(4) as executor:
-            async with Worker(
-                environment.client,
-                task_queue=names.TASK_QUEUE_CPU,
-                workflows=[GreetWorkflow],
-                activities=[greet],
-                activity_executor=executor,
-                max_concurrent_activities=4,
-                workflow_runner=sandbox(),
-            ):
-                yield environment.client
+    async with dev_server() as client, cpu_worker(client, [GreetWorkflow], [greet]):
+        yield client
 
 
 @pytest.fixture

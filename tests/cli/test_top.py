@@ -17,7 +17,6 @@ import yaml
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from rich.console import Console
-from temporalio.testing import WorkflowEnvironment
 
 from perdure_cli import top
 from perdure_cli.cluster import Where
@@ -33,6 +32,7 @@ from perdure_workers.slots import SlotsInUse
 from tests.cli import documents
 from tests.cli.typed import Perdure
 from tests.control.factory.workflows import try_it
+from tests.temporal_server import dev_server
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -204,12 +204,8 @@ async def test_whoever_may_not_ask_pods_is_told_the_right_that_is_missing(tmp_pa
 
 @pytest.mark.temporal
 async def test_the_command_shows_it_once_where_there_is_no_terminal(perdure: Perdure, tmp_path: Path) -> None:
-    server = str(Path(sys.executable).with_name("temporal"))
-    async with (
-        Api().serving(tmp_path) as kubeconfig,
-        await WorkflowEnvironment.start_local(dev_server_existing_path=server) as environment,
-    ):
-        address = environment.client.service_client.config.target_host
+    async with Api().serving(tmp_path) as kubeconfig, dev_server() as client:
+        address = client.service_client.config.target_host
         said = await perdure("top", "--address", address, KUBECONFIG=str(kubeconfig))
 
     assert (said.status, said.err) == (0, "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-import sys
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -21,7 +20,6 @@ from temporalio import activity, workflow
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeNamespaceResponse, GetSystemInfoResponse
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from perdure_api.workflow import JobRef
@@ -31,6 +29,7 @@ from perdure_operator.workflows import Standing, TemporalUnavailable, Workflows
 from perdure_operator.workflows import connection as of_operator
 from perdure_workers.process import connect_temporal, use_client
 from tests.authority import DAY, Authority, Signed
+from tests.temporal_server import dev_server
 
 SERVERS = Authority("servers")
 PATIENCE_SECONDS = 40
@@ -97,9 +96,8 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def inside() -> AsyncIterator[Client]:
     """A client behind the door."""
-    program = str(Path(sys.executable).with_name("temporal"))
-    async with await WorkflowEnvironment.start_local(dev_server_existing_path=program) as environment:
-        yield environment.client
+    async with dev_server() as client:
+        yield client
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from perdure_api import names
@@ -21,6 +19,7 @@ from perdure_control.factory import load_registry
 from perdure_workers import extensions
 from perdure_workers.process import sandbox
 from tests.docs.markdown import blocks
+from tests.temporal_server import dev_server
 
 PAGE = "docs/guides/add-a-workflow.md"
 
@@ -53,21 +52,18 @@ class Reader:
 @pytest.fixture
 async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
     """One who has a Temporal; what they install goes to a folder beside all that this environment has."""
-    server = str(Path(sys.executable).with_name("temporal"))
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=server, data_converter=pydantic_data_converter
-    ) as environment:
+    async with dev_server() as client:
         site = tmp_path / "site"
         pip = {"PIP_TARGET": str(site), "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0"}
         yield Reader(
             tmp_path,
-            environment.client,
+            client,
             {
                 **os.environ,
                 **pip,
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
                 "PYTHONPATH": os.pathsep.join([str(site), *sys.path]),
-                "TEMPORAL_ADDRESS": environment.client.service_client.config.target_host,
+                "TEMPORAL_ADDRESS": client.service_client.config.target_host,
                 "TEMPORAL_CONFIG_FILE": str(tmp_path / "none.toml"),
             },
         )

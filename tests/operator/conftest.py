@@ -28,11 +28,11 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
-from tests.temporal_server import PATIENCE_SECONDS, TemporalServer, unused_port, wait_until
-from tests.workers.workflows.conftest import World
 
 from perdure_api import names
 from perdure_workers.workflows.purge import PurgeWorkflow
+from tests.temporal_server import PATIENCE_SECONDS, TemporalServer, unused_port, wait_until
+from tests.workers.workflows.conftest import World
 
 if TYPE_CHECKING:
     from tests.conftest import ApiServer

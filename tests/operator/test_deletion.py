@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.workers.workflows.conftest import STORE_AWAY, World
 
 from perdure_api import names
 from perdure_workers.messages import DeleteCheckpoints
+from tests.workers.workflows.conftest import STORE_AWAY, World
 
 if TYPE_CHECKING:
     from tests.conftest import ApiServer

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
-from tests.conftest import ApiServer
-from tests.operator.conftest import Jobs
 
 from perdure_api import names
 from perdure_api.conditions import ConditionType, Reason
@@ -18,6 +16,8 @@ from perdure_operator import answers
 from perdure_operator.objects import TrainingJobs
 from perdure_operator.observation import Observation, observe
 from perdure_workers.story import Story
+from tests.conftest import ApiServer
+from tests.operator.conftest import Jobs
 
 pytestmark = pytest.mark.cluster
 

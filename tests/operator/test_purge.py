@@ -11,7 +11,6 @@ import pytest
 import pytest_asyncio
 from temporalio import activity
 from temporalio.worker import Worker
-from tests.workers.workflows.conftest import STORE_AWAY, World
 
 from perdure_api import names
 from perdure_api.conditions import Reason
@@ -23,6 +22,7 @@ from perdure_workers.activities.purging import PurgingActivities
 from perdure_workers.messages import ActivityName, CleanUp
 from perdure_workers.process import sandbox
 from perdure_workers.workflows.purge import PurgeWorkflow
+from tests.workers.workflows.conftest import STORE_AWAY, World
 
 if TYPE_CHECKING:
     from tests.operator.conftest import Temporal

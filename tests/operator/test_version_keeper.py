@@ -14,10 +14,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from temporalio.client import Client
 from temporalio.runtime import Runtime
-from tests.chart.rendered import LEAST, Chart, merged
-from tests.operator.conftest import unused_port
-from tests.workers.workflows.conftest import OWN, World, begin
-from tests.workers.workflows.versioned import server, until, workers
 
 from perdure_control.cluster import Cluster, NotFound
 from perdure_control.temporal import Place
@@ -25,6 +21,10 @@ from perdure_operator import workflows
 from perdure_operator.version_keeper import VersionKeeper
 from perdure_operator.worker_pattern import PatternError, version_name
 from perdure_operator.worker_versions import VersionsUnavailable, WorkerVersions
+from tests.chart.rendered import LEAST, Chart, merged
+from tests.operator.conftest import unused_port
+from tests.workers.workflows.conftest import OWN, World, begin
+from tests.workers.workflows.versioned import server, until, workers
 
 if TYPE_CHECKING:
     from tests.conftest import ApiServer

@@ -9,15 +9,15 @@ import pytest
 import pytest_asyncio
 from temporalio.client import Client
 from temporalio.runtime import Runtime
-from tests.operator.conftest import unused_port
-from tests.workers.workflows.conftest import OWN, Handle, World, begin
-from tests.workers.workflows.versioned import server, until, workers
 
 from perdure_control.temporal import Place
 from perdure_operator import workflows
 from perdure_operator.no_versions import NoVersions
 from perdure_operator.versions import Known, Standing
 from perdure_operator.worker_versions import VersionsUnavailable, WorkerVersions
+from tests.operator.conftest import unused_port
+from tests.workers.workflows.conftest import OWN, Handle, World, begin
+from tests.workers.workflows.versioned import server, until, workers
 
 pytestmark = [
     pytest.mark.temporal,

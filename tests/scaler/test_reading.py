@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +17,6 @@ from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionR
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.service import RPCError
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
 from perdure_api.slots import SlotsUnreadable
@@ -30,6 +27,7 @@ from perdure_scaler.gauges import DemandGauges
 from perdure_scaler.reading import DemandReader, slots_of
 from perdure_scaler.settings import ScaledQueue, TaskType
 from tests.api_stand_in import answered_by
+from tests.temporal_server import dev_server
 
 CPU = Queue("default", "perdure-cpu")
 HOLD = 60.0
@@ -183,13 +181,11 @@ class Nothing:
 @pytest.mark.temporal
 async def test_a_real_backlog_is_seen_and_its_end_too() -> None:
     """N tasks that wait, then none; a queue that nobody ever used; a namespace that is not there; and all gone."""
-    program = str(Path(sys.executable).with_name("temporal"))
     unused, nowhere = ScaledQueue(Queue("default", "unused")), ScaledQueue(Queue("nowhere", "perdure-cpu"))
     workflows = ScaledQueue(CPU, (TaskType.WORKFLOW,))
     clock, pods = Clock(), Pods([pod('{"perdure-cpu": 2}')])
     async with pods.serving() as cluster:
-        async with await WorkflowEnvironment.start_local(dev_server_existing_path=program) as environment:
-            client = environment.client
+        async with dev_server() as client:
             reads = reader(
                 await connect(client.service_client.config.target_host, "default", identity="test"),
                 cluster,
@@ -230,23 +226,21 @@ class Ask:
 
 @pytest.mark.temporal
 async def test_what_waits_for_an_activity_that_is_held_back_is_seen_too() -> None:
-    program = str(Path(sys.executable).with_name("temporal"))
     pool = ScaledQueue(CPU, guarded=("perdure-cpu.ask",))
     async with (
         Pods().serving() as cluster,
-        await WorkflowEnvironment.start_local(dev_server_existing_path=program) as environment,
-        Worker(environment.client, task_queue=CPU.name, workflows=[Ask], workflow_runner=UnsandboxedWorkflowRunner()),
+        dev_server() as client,
+        Worker(client, task_queue=CPU.name, workflows=[Ask], workflow_runner=UnsandboxedWorkflowRunner()),
     ):
         for number in range(3):
-            await environment.client.start_workflow(Ask.run, id=f"ask-{number}", task_queue=CPU.name)
+            await client.start_workflow(Ask.run, id=f"ask-{number}", task_queue=CPU.name)
 
-        await _until(reader(environment.client, cluster, clock := Clock(), pool), clock, pool, Known(3, 0))
+        await _until(reader(client, cluster, clock := Clock(), pool), clock, pool, Known(3, 0))
 
 
 @pytest.mark.temporal
 async def test_what_waits_for_a_version_of_the_workers_is_seen_too() -> None:
     """Tasks of a version wait in a queue of their own, behind the one that is asked for."""
-    program = str(Path(sys.executable).with_name("temporal"))
     workflows = ScaledQueue(CPU, (TaskType.WORKFLOW,))
     version = WorkerDeploymentVersion("perdure", "one")
     pinned = WorkerDeploymentConfig(
@@ -255,11 +249,8 @@ async def test_what_waits_for_a_version_of_the_workers_is_seen_too() -> None:
     make_current = SetWorkerDeploymentCurrentVersionRequest(
         namespace="default", deployment_name="perdure", build_id="one", identity="test"
     )
-    async with (
-        Pods().serving() as cluster,
-        await WorkflowEnvironment.start_local(dev_server_existing_path=program) as environment,
-    ):
-        client, clock = environment.client, Clock()
+    async with Pods().serving() as cluster, dev_server() as client:
+        clock = Clock()
         async with Worker(
             client,
             task_queue=CPU.name,

@@ -24,6 +24,8 @@ from tests.trainer.test_whole_runs import adapter_of, result_of
 
 pytestmark = pytest.mark.slow
 
+ROUNDING = 1e-3
+"""Of a matrix's norm: what sums in another order may change in 12 steps."""
 LOSS_SECONDS = 30
 """Within which every rank must have ended when one is lost."""
 
@@ -58,7 +60,8 @@ def test_two_ranks_are_one_with_batches_twice_as_large(
     assert tokens[0] == tokens[1]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for name, tensor in adapters[0].items():
-        torch.testing.assert_close(adapters[1][name], tensor, rtol=1e-3, atol=1e-5)
+        # Of the whole matrix: Adam makes steps of one size even of a weight's gradient that is nothing but rounding.
+        assert torch.linalg.norm(adapters[1][name] - tensor) < ROUNDING * torch.linalg.norm(tensor), name
 
 
 def test_rank_0_alone_writes(attempts: Attempts) -> None:

@@ -15,37 +15,24 @@ from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
 
-from perdure_api import names
 from perdure_data.stores import Stores
 from perdure_inference.engine import Engine
 from perdure_inference.models import Models
 from perdure_workers.activities.texts import TextActivities
 from perdure_workers.gpu_process import gpu_worker
-from perdure_workers.process import WORKFLOWS, sandbox
+from perdure_workers.process import WORKFLOWS
 from perdure_workers.settings import Pool, WorkerSettings
 from perdure_workers.slots import SlotsInUse
+from tests.temporal_server import cpu_worker, dev_server
 
 
 @asynccontextmanager
 async def server_with_workflows(*more: type) -> AsyncIterator[Client]:
     """A real Temporal, and what carries workflows (ours, and more) out on it; nobody serves the GPU queue."""
-    program = str(Path(sys.executable).with_name("temporal"))
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=program, data_converter=pydantic_data_converter
-    ) as environment:
-        cpu = Worker(
-            environment.client,
-            task_queue=names.TASK_QUEUE_CPU,
-            workflows=[*WORKFLOWS, *more],
-            activities=[TextActivities(Stores()).survey_texts],
-            workflow_runner=sandbox(),
-        )
-        async with cpu:
-            yield environment.client
+    workflows, activities = [*WORKFLOWS, *more], [TextActivities(Stores()).survey_texts]
+    async with dev_server() as client, cpu_worker(client, workflows, activities):
+        yield client
 
 
 @asynccontextmanager

@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +16,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.common import RetryPolicy
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
 
-from perdure_api import names
 from perdure_api.dead_letter import DeadLetter, Retried
 from perdure_control.factory import Registry, WorkflowEntry, letters, start_workflow
 from perdure_control.factory.errors import AlreadyStarted, NoDeadLetter
@@ -32,10 +25,10 @@ from perdure_control.factory.start import MEMO_INPUT
 from perdure_workers.dead_letters import keeper as keeper_module
 from perdure_workers.dead_letters.due import Leave, Run, Tell, due
 from perdure_workers.dead_letters.keeper import DeadLetterKeeper
-from perdure_workers.process import sandbox
 from perdure_workers.workflows.dead_letter import DeadLetterWorkflow
 from tests.control.factory import workflows
 from tests.control.factory.workflows import FAIL, Failing, FailWorkflow
+from tests.temporal_server import cpu_worker, dev_server
 
 module_loop = pytest.mark.asyncio(loop_scope="module")
 FAILED_AT = datetime(2026, 11, 23, tzinfo=UTC)
@@ -94,32 +87,14 @@ REGISTRY = Registry({"fail": FAIL, "fail_slowly": dataclasses.replace(FAIL, time
 
 
 # A run is deleted once its end is acknowledged in Temporal's queues, which is every half minute unless told otherwise.
-DELETES_SOON = [
-    argument
-    for queue in ("transfer", "visibility", "timer")
-    for argument in ("--dynamic-config-value", f'history.{queue}ProcessorUpdateAckInterval="1s"')
-]
+DELETES_SOON = [f'history.{queue}ProcessorUpdateAckInterval="1s"' for queue in ("transfer", "visibility", "timer")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client() -> AsyncIterator[Client]:
-    server = str(Path(sys.executable).with_name("temporal"))
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=server,
-        dev_server_extra_args=DELETES_SOON,
-        data_converter=pydantic_data_converter,
-    ) as environment:
-        with ThreadPoolExecutor(4) as executor:
-            async with Worker(
-                environment.client,
-                task_queue=names.TASK_QUEUE_CPU,
-                workflows=[FailWorkflow, DeadLetterWorkflow],
-                activities=FAIL.activities,
-                activity_executor=executor,
-                max_concurrent_activities=4,
-                workflow_runner=sandbox(),
-            ):
-                yield environment.client
+    workflows = [FailWorkflow, DeadLetterWorkflow]
+    async with dev_server(*DELETES_SOON) as client, cpu_worker(client, workflows, FAIL.activities):
+        yield client
 
 
 @pytest.fixture

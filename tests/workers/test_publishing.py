@@ -156,6 +156,45 @@ async def test_times_that_were_told_stay_when_a_replayed_workflow_comes_to_other
     ]
 
 
+async def test_an_attempt_that_was_told_stays_when_the_same_run_goes_its_way_again_and_comes_to_it(
+    cluster: Cluster, api_server: ApiServer
+) -> None:
+    job = create(api_server, "again")
+    publish = PublishingActivities(cluster, SOURCE).publish_status
+    end = AttemptEnd(outcome=Outcome(reason=Reason.DISRUPTED, message="its node is gone"))
+    counts = []
+    for late in (timedelta(), timedelta(seconds=20)):
+        story = Story.begin(job, "run", NOW)
+        for number in (1, 2):
+            story.attempt_started(NOW)
+            await publish(PublishStatus(job=job, status=story.status_as_of(NOW + late)))
+            shown = await read_status(cluster, job)
+            assert shown
+            assert shown.attempt_counters
+            counts.append((shown.attempt_counters.started, len(shown.attempts)))
+            if number == 1:
+                story.attempt_ended(end, NOW)
+
+    assert counts == [(1, 1), (2, 2), (2, 2), (2, 2)]
+
+
+async def test_a_workflow_that_was_reset_tells_of_as_many_attempts_as_it_knows(
+    cluster: Cluster, api_server: ApiServer
+) -> None:
+    job = create(api_server, "reset")
+    publish = PublishingActivities(cluster, SOURCE).publish_status
+    for run, attempts in (("run", 2), ("run-after-the-reset", 1)):
+        story = Story.begin(job, run, NOW)
+        for _ in range(attempts):
+            story.attempt_started(NOW)
+        await publish(PublishStatus(job=job, status=story.status_as_of(NOW)))
+
+    shown = await read_status(cluster, job)
+    assert shown
+    assert shown.attempt_counters
+    assert (shown.attempt_counters.started, len(shown.attempts)) == (1, 1)
+
+
 async def test_an_attempt_that_has_saved_nothing_yet_shows_the_checkpoint_of_the_one_before(
     cluster: Cluster, api_server: ApiServer
 ) -> None:

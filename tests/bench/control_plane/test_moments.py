@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+
 from bench.cluster.api import Document
 from bench.cluster.workload import OURS, PLAIN
 from bench.control_plane.moments import Moments, Witness

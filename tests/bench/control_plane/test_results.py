@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from bench.cluster.errors import BenchError
 from bench.cluster.installation import CONTROL_PLANE, OTHERS, OURS
 from bench.cluster.workload import OURS as TRAINING_JOB

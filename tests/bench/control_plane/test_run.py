@@ -8,6 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from temporalio.client import WorkflowHistory
+
 from bench.cluster import requests, usage
 from bench.cluster.api import Api, Document
 from bench.cluster.errors import BenchError
@@ -15,8 +17,6 @@ from bench.cluster.installation import Reading
 from bench.cluster.workload import KINDS, OURS, PLAIN
 from bench.control_plane import run
 from bench.control_plane.results import Plan
-from temporalio.client import WorkflowHistory
-
 from tests.bench.stand_in import StandIn, stand_in
 from tests.workers.workflows.record import HISTORIES
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from bench.cluster.errors import BenchError
 from bench.control_plane.moments import Moments
 from bench.control_plane.results import Plan, Results
@@ -17,7 +18,6 @@ from bench.scale.costs import STATIONS, Costs
 from bench.scale.load import Load
 from bench.scale.simulate import Visit
 from bench.watch.results import Results as Running
-
 from tests.bench.control_plane.test_results import CONDITIONS, both, run_of
 from tests.bench.watch.test_watch import HELD
 

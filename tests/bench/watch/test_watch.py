@@ -11,6 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from temporalio.api.enums.v1 import PendingActivityState
+
 from bench.cluster.api import Document
 from bench.cluster.errors import BenchError
 from bench.cluster.installation import CONTROL_PLANE, OTHERS, OURS, Reading
@@ -19,8 +22,6 @@ from bench.cluster.usage import Usage
 from bench.watch import __main__ as program
 from bench.watch import report, results, run
 from bench.watch.results import Held, Rates, Restart, Results
-from google.protobuf.timestamp_pb2 import Timestamp
-from temporalio.api.enums.v1 import PendingActivityState
 
 PROCESSES = (*CONTROL_PLANE, *OURS, OTHERS)
 MIB = 1 << 20

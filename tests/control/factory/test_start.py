@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import sys
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
 
 from perdure_api import names
 from perdure_control.factory import Duplicates, Registry, WorkflowEntry, start_workflow
@@ -31,6 +25,7 @@ from perdure_control.factory.errors import (
 from perdure_workers import extensions
 from perdure_workers.process import WORKFLOWS, sandbox
 from tests.control.factory.workflows import GREET, ONCE, Greeted, Greeting
+from tests.temporal_server import cpu_worker, dev_server
 
 pytestmark = [pytest.mark.temporal, pytest.mark.asyncio(loop_scope="module")]
 
@@ -43,22 +38,10 @@ _people = itertools.count(1)
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client() -> AsyncIterator[Client]:
     """Of a server whose workers have what the registry brings, beside Perdure's own, as a process registers it."""
-    server = str(Path(sys.executable).with_name("temporal"))
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=server, data_converter=pydantic_data_converter
-    ) as environment:
-        brought = extensions.usable(Registry({"greet": GREET}, {"greet": "tests"}), sandbox())
-        with ThreadPoolExecutor(4) as executor:
-            async with Worker(
-                environment.client,
-                task_queue=names.TASK_QUEUE_CPU,
-                workflows=[*WORKFLOWS, *brought.workflows],
-                activities=brought.activities,
-                activity_executor=executor,
-                max_concurrent_activities=4,
-                workflow_runner=sandbox(),
-            ):
-                yield environment.client
+    brought = extensions.usable(Registry({"greet": GREET}, {"greet": "tests"}), sandbox())
+    workflows = [*WORKFLOWS, *brought.workflows]
+    async with dev_server() as client, cpu_worker(client, workflows, brought.activities):
+        yield client
 
 
 @pytest.fixture

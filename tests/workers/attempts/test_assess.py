@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.workers import real_pods
 
 from perdure_api.conditions import Reason
 from perdure_workers.attempts.assess import (
@@ -20,6 +19,7 @@ from perdure_workers.attempts.assess import (
 )
 from perdure_workers.watching.facts import AttemptKey, Cause, JobFacts, PodFacts, pod_facts
 from perdure_workers.watching.index import AttemptView
+from tests.workers import real_pods
 
 DUE = 1_000_000.0
 """When a pod that is to end should have ended."""

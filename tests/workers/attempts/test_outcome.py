@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.workers import real_pods
 
 from perdure_api.conditions import Reason
 from perdure_api.pod import CheckpointRef, TerminationMessage
 from perdure_workers.attempts.outcome import classify, classify_several
 from perdure_workers.watching.facts import Cause, PodFacts, pod_facts
+from tests.workers import real_pods
 
 
 def pod(name: str, **status: Any) -> PodFacts:

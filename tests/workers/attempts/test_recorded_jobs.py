@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.workers.record import SITUATIONS
 
 from perdure_api.conditions import Reason
 from perdure_workers.attempts.assess import Ended, Waiting, assess, waited_seconds
 from perdure_workers.watching.facts import JobFacts, PodFacts, job_facts, pod_facts
 from perdure_workers.watching.index import AttemptView
+from tests.workers.record import SITUATIONS
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 

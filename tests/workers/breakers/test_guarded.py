@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +16,6 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, CancelledError
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer, Worker
 
 from perdure_api import names
@@ -28,6 +25,7 @@ from perdure_workers.breakers.board import Breakers
 from perdure_workers.breakers.circuit import State
 from perdure_workers.breakers.watching import is_failure
 from perdure_workers.process import sandbox
+from tests.temporal_server import dev_server
 from tests.workers.breakers.calls import ATTEMPTS, Call, CallWorkflow
 
 module_loop = pytest.mark.asyncio(loop_scope="module")
@@ -80,11 +78,8 @@ class Clock:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client() -> AsyncIterator[Client]:
-    server = str(Path(sys.executable).with_name("temporal"))
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=server, data_converter=pydantic_data_converter
-    ) as environment:
-        yield environment.client
+    async with dev_server() as client:
+        yield client
 
 
 @asynccontextmanager

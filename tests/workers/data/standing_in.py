@@ -6,21 +6,16 @@ import asyncio
 import base64
 import hashlib
 import re
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from temporalio import activity
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from perdure_api import names
@@ -33,6 +28,7 @@ from perdure_workers.data_worker import data_worker
 from perdure_workers.process import WORKFLOWS, sandbox
 from perdure_workers.settings import WorkerSettings
 from perdure_workers.slots import SlotsInUse
+from tests.temporal_server import dev_server
 
 
 @dataclass
@@ -86,14 +82,8 @@ class Models:
 @asynccontextmanager
 async def all_workers(models: Models) -> AsyncIterator[Client]:
     """A real Temporal, and whoever carries the workflows out on it."""
-    program = str(Path(sys.executable).with_name("temporal"))
     reader = DocumentReader()
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=program,
-        dev_server_startup_timeout=timedelta(seconds=60),
-        data_converter=pydantic_data_converter,
-    ) as environment:
-        client = environment.client
+    async with dev_server() as client:
         cpu = Worker(client, task_queue=names.TASK_QUEUE_CPU, workflows=WORKFLOWS, workflow_runner=sandbox())
         gpu = Worker(client, task_queue=names.TASK_QUEUE_GPU, activities=[models.embed_texts, models.generate])
         data = data_worker(client, Stores(), reader, WorkerSettings(grace_seconds=1), SlotsInUse())

@@ -14,7 +14,6 @@ import pytest
 from aiohttp import ClientError
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
-from tests.workers.progress.test_identity import POD
 
 from perdure_api.events import EventNote
 from perdure_api.pod import PROGRESS_PATH
@@ -23,6 +22,7 @@ from perdure_workers.progress.board import ProgressBoard
 from perdure_workers.progress.identity import NotOurs, TooManyTokens
 from perdure_workers.progress.receiver import REPORTS_AT_ONCE, ProgressReceiver
 from perdure_workers.watching.facts import AttemptKey, PodFacts
+from tests.workers.progress.test_identity import POD
 
 OTHER = replace(POD, key=AttemptKey("ns", "other", 1), name="other-1", uid="other-pod")
 TEN_MEGABYTES = 10 * 2**20

@@ -11,7 +11,6 @@ import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
-from tests.workers.progress.test_identity import POD
 
 from perdure_api.conditions import Reason
 from perdure_api.events import EventKind, EventNote
@@ -22,6 +21,7 @@ from perdure_control.cluster import ClusterError
 from perdure_workers.progress.board import ProgressBoard
 from perdure_workers.progress.receiver import ProgressReceiver
 from perdure_workers.watching.facts import AttemptKey, PodFacts
+from tests.workers.progress.test_identity import POD
 
 KEY = POD.key
 BROKEN = {"reason": "CheckpointBroken", "message": "step 9 is cut in half"}

@@ -13,12 +13,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from tests.conftest import ApiServer
-from tests.workers.progress.test_identity import POD
 
 from perdure_api.pod import PROGRESS_TOKEN_AUDIENCE
 from perdure_control.cluster import Cluster
 from perdure_workers.progress.identity import Identifier, NotOurs
+from tests.conftest import ApiServer
+from tests.workers.progress.test_identity import POD
 
 pytestmark = pytest.mark.cluster
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.workers import real_pods
 
 from perdure_api import names
 from perdure_api.progress import AttemptCommand, Command
 from perdure_workers.watching.facts import AttemptKey, Cause, JobFacts, PodFacts, Termination, job_facts, pod_facts
+from tests.workers import real_pods
 
 LABELS = {names.LABEL_JOB_UID: "u", names.LABEL_ATTEMPT: "3"}
 KEY = AttemptKey("ns", "u", 3)

@@ -120,7 +120,7 @@ class World:
     followed: list[FollowTrainingJob] = field(default_factory=list)
     cancelled: list[CancelTrainingJob] = field(default_factory=list)
     checked: int = 0
-    _ended: set[int] = field(default_factory=set)
+    _ended: set[int | None] = field(default_factory=set)
 
     @property
     def phases(self) -> list[str]:
@@ -169,7 +169,7 @@ class World:
         async def clean_up(request: CleanUp) -> None:
             self.cleaned.append(request)
             _raised(_next(self.cleanings))
-            if request.attempt is not None:
+            if request.attempt in self.monitored:
                 self._ended.add(request.attempt)
 
         @activity.defn(name=ActivityName.COMMAND_ATTEMPT)

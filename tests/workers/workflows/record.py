@@ -9,16 +9,13 @@ import asyncio
 import json
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from perdure_api import names
@@ -39,10 +36,13 @@ from perdure_api.workflow import (
 from perdure_workers.attempts.outcome import Outcome
 from perdure_workers.messages import FoundAttempt
 from perdure_workers.process import WORKFLOWS, sandbox
+from tests.temporal_server import dev_server
 from tests.workers.workflows.conftest import BUILT_IN, COMPLETED, DISRUPTED, FAILED, OWN, STORE_AWAY, Handle, World
 from tests.workers.workflows.courses import LONG_EVENTS, Course, courses
 
 HISTORIES = Path(__file__).parents[1] / "histories"
+RECORDER = "recorder"
+"""Histories do not tell which machine they come from."""
 BEGUN = "2026-01-01T00:00:00Z"
 QUICK = RetrySpec(max_attempts=2, initial_interval_seconds=0)
 
@@ -90,6 +90,7 @@ def scenarios() -> dict[str, Scenario]:
             BUILT_IN.model_copy(update={"resources": ResourcesSpec(nodes=2, min_nodes=1, regrow=True)}),
             World(endings=[one_place, DISRUPTED, COMPLETED], lasting={2}, room=True),
         ),
+        "suspended-again": Scenario(BUILT_IN.model_copy(update={"suspend": True}), World(), _suspend_again),
         "suspended": Scenario(BUILT_IN, World(monitor_for_ever=True, endings=[DISRUPTED, COMPLETED]), _suspend),
         "acknowledged": Scenario(BUILT_IN, World(monitor_for_ever=True), _acknowledge),
         "cancelled": Scenario(OWN, World(monitor_for_ever=True), _cancel, is_cancelled=True),
@@ -150,6 +151,14 @@ async def _acknowledge(handle: Handle, world: World) -> None:
     world.monitor_for_ever = False
 
 
+async def _suspend_again(handle: Handle, world: World) -> None:
+    """Resumed and suspended in one breath, then resumed."""
+    await _until(lambda: len(world.cleaned) == 1)
+    await handle.signal(SIGNAL_WISHES, Wishes(generation=3, suspend=True))
+    await _until(lambda: len(world.cleaned) == 2)
+    await handle.signal(SIGNAL_WISHES, Wishes(generation=4))
+
+
 async def _suspend_without_store(handle: Handle, world: World) -> None:
     """Suspends it while it waits for its store, which is back when it is to go on."""
     await _until(lambda: world.checked == 1)
@@ -178,24 +187,12 @@ async def record(version: str) -> None:
 async def _recorded(name: str) -> str:
     """The history of the scenario or course of this name, on a server of its own."""
     if scenario := scenarios().get(name):
-        async with _server() as client:
+        async with dev_server(identity=RECORDER) as client:
             return await _history(client, name, scenario)
     course = courses()[name]
     settings = [f"limit.historyCount.suggestContinueAsNew={LONG_EVENTS}"] if course.grows_long else []
-    async with _server(*settings) as client:
+    async with dev_server(*settings, identity=RECORDER) as client:
         return await _history_of_course(client, name, course)
-
-
-@asynccontextmanager
-async def _server(*settings: str) -> AsyncIterator[Client]:
-    """A client whose histories do not tell which machine it ran on."""
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=str(Path(sys.executable).with_name("temporal")),
-        dev_server_extra_args=[argument for setting in settings for argument in ("--dynamic-config-value", setting)],
-        data_converter=pydantic_data_converter,
-        identity="recorder",
-    ) as environment:
-        yield environment.client
 
 
 async def _history(client: Client, name: str, scenario: Scenario) -> str:

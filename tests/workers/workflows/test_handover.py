@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.runtime import Runtime
-from temporalio.testing import WorkflowEnvironment
 
 from perdure_api.spec import RetrySpec
 from perdure_api.status import TrainingJobStatus
 from perdure_api.workflow import SIGNAL_WISHES, Wishes
+from tests.temporal_server import dev_server
 from tests.workers.workflows.conftest import BUILT_IN, FAILED, OWN, World, begin, working
 
 pytestmark = [pytest.mark.temporal, pytest.mark.asyncio(loop_scope="module")]
@@ -37,11 +34,8 @@ async def until(holds: Callable[[], bool]) -> None:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(runtime: Runtime) -> AsyncIterator[Client]:
     """Of a whole server: the one that skips time cannot reset."""
-    server = str(Path(sys.executable).with_name("temporal"))
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=server, data_converter=pydantic_data_converter, runtime=runtime
-    ) as environment:
-        yield environment.client
+    async with dev_server(runtime=runtime) as client:
+        yield client
 
 
 def failing_world(attempt: int) -> World:

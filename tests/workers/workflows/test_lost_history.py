@@ -165,7 +165,7 @@ async def test_an_attempt_that_was_told_to_end_is_ended_before_the_job_says_that
     await handle.signal(SIGNAL_WISHES, Wishes(generation=3, suspend=False))
     status = await handle.result()
 
-    assert cleaned == [1]
+    assert cleaned[:1] == [1]
     assert [(each.number, each.reason) for each in status.attempts] == [(1, "Suspended"), (2, "Completed")]
     assert status.attempt_counters
     assert (status.attempt_counters.suspended, status.attempt_counters.disrupted) == (1, 0)

@@ -79,6 +79,8 @@ async def test_a_job_that_is_resumed_and_suspended_in_one_breath_stays_so_and_sa
 
     assert world.phases[-1] == Phase.SUSPENDED
     assert world.created == []
+    # A worker that died between the two wishes may have begun the attempt, and not have lived to record it.
+    await until(lambda: [each.attempt for each in world.cleaned] == [1, 1])
     await suspend(handle, 4, suspended=False)
     assert (await handle.result()).phase == "Succeeded"
 
@@ -122,7 +124,7 @@ async def test_a_running_job_is_suspended_and_goes_on_without_using_up_an_attemp
     assert (suspended.status, suspended.observed_generation) == (ConditionStatus.TRUE, 2)
     assert reconciling
     assert reconciling.status is ConditionStatus.FALSE
-    assert [each.attempt for each in world.cleaned] == [1]
+    assert [each.attempt for each in world.cleaned] == [1, 2], "the next one too, should anybody have begun it"
     assert (end.phase, [attempt.reason for attempt in end.attempts]) == ("Succeeded", ["Suspended", "Completed"])
     assert end.attempt_counters
     assert (end.attempt_counters.failed, end.attempt_counters.disrupted, end.attempt_counters.suspended) == (0, 0, 1)
@@ -152,7 +154,7 @@ async def test_a_job_is_suspended_when_what_ran_is_gone_however_often_that_takes
     end = await handle.result()
 
     assert phase_before != Phase.SUSPENDED
-    assert cleaned == [1, 1]
+    assert cleaned[:2] == [1, 1]
     assert [attempt.reason for attempt in end.attempts] == ["Suspended", "Completed"]
 
 

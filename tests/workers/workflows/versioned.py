@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.runtime import Runtime
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from perdure_api import names
 from perdure_workers.process import VERSIONED_WORKFLOWS, WORKFLOWS, deployment_config, sandbox
 from perdure_workers.settings import WorkerSettings
+from tests.temporal_server import dev_server
 from tests.workers.workflows.conftest import World
 
 QUICKLY = [
-    argument
-    for setting in (
-        'matching.wv.VersionDrainageStatusVisibilityGracePeriod="1s"',
-        'matching.wv.VersionDrainageStatusRefreshInterval="1s"',
-        "limit.historyCount.suggestContinueAsNew=40",
-    )
-    for argument in ("--dynamic-config-value", setting)
+    'matching.wv.VersionDrainageStatusVisibilityGracePeriod="1s"',
+    'matching.wv.VersionDrainageStatusRefreshInterval="1s"',
+    "limit.historyCount.suggestContinueAsNew=40",
 ]
 """Temporal looks every three minutes by itself; and no test makes a history of thousands of events."""
 
@@ -34,15 +27,8 @@ QUICKLY = [
 @asynccontextmanager
 async def server(runtime: Runtime, *settings: str) -> AsyncIterator[Client]:
     """A client of a whole server of its own: which version is current is the same for all that it knows."""
-    program = str(Path(sys.executable).with_name("temporal"))
-    more = [argument for setting in settings for argument in ("--dynamic-config-value", setting)]
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=program,
-        dev_server_extra_args=[*QUICKLY, *more],
-        data_converter=pydantic_data_converter,
-        runtime=runtime,
-    ) as environment:
-        yield environment.client
+    async with dev_server(*QUICKLY, *settings, runtime=runtime) as client:
+        yield client
 
 
 @asynccontextmanager

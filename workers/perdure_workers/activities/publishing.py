@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -18,6 +19,7 @@ from perdure_workers.messages import ActivityName, PublishStatus
 log = structlog.get_logger(__name__)
 
 _TIMES: Final = ("startTime", "endTime")
+_ATTEMPTS: Final[Sequence[str]] = ("attempts", "attemptCounters")
 
 
 class PublishingActivities:
@@ -62,20 +64,42 @@ class PublishingActivities:
             """A worker that froze and thaws would else tell again what others have told and gone on from."""
             before = shown.get("workflow", {}).get("asOf")
             is_news = before is None or as_of is None or before <= as_of
-            return with_times_as_told(document, shown) if is_news else None
+            return as_told(document, shown) if is_news else None
 
         return await apply_status(self._cluster, job, beside, manager=names.FIELD_MANAGER_WORKFLOW)
+
+
+def as_told(document: Document, shown: Document) -> Document:
+    """A status with what stands there already, where a workflow tells again what it has told before.
+
+    A workflow that another worker takes over goes its way again from where its history ends: what was done beyond that
+    was told and is not recorded. What another workflow told is none of that: a status may be restored from the backup
+    of another object.
+    """
+    if shown.get("workflow", {}).get("id") != document.get("workflow", {}).get("id"):
+        return document
+    return with_attempts_as_told(with_times_as_told(document, shown), shown)
+
+
+def with_attempts_as_told(document: Document, shown: Document) -> Document:
+    """A status with the attempts that stand there already, where it knows of fewer.
+
+    The same run of a workflow comes to them again, a moment later. One that was reset, or begun anew, may not.
+    """
+    same_run = shown.get("workflow", {}).get("runId") == document.get("workflow", {}).get("runId")
+    started = [each.get("attemptCounters", {}).get("started", 0) for each in (document, shown)]
+    if not same_run or started[0] >= started[1]:
+        return document
+    kept = {name: shown[name] for name in _ATTEMPTS if name in shown}
+    return {**document, **kept}
 
 
 def with_times_as_told(document: Document, shown: Document) -> Document:
     """A status with the times that stand there already: when the job and its attempts began and ended.
 
-    A workflow that another worker takes over goes its way again. Where a worker of before was waiting for the API
-    server, the time of that is not in the history, and comes out seconds later. What another workflow told is none of
-    that: a status may be restored from the backup of another object.
+    Where a worker of before was waiting for the API server, the time of that is not in the history, and comes out
+    seconds later.
     """
-    if shown.get("workflow", {}).get("id") != document.get("workflow", {}).get("id"):
-        return document
     told = {attempt["number"]: attempt for attempt in shown.get("attempts", [])}
     attempts = [{**each, **_times(each, told.get(each["number"], {}))} for each in document.get("attempts", [])]
     return {**document, **_times(document, shown), **({"attempts": attempts} if attempts else {})}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
@@ -16,6 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from perdure_workers.messages import ActivityName, SurveyTexts, TextsSurveyed
     from perdure_workers.workflows.calls import FOR_EVER
 
+Answer = TypeVar("Answer", Embedded, Generated)
 HEARTBEAT: Final = timedelta(seconds=30)
 """A worker that was killed is found out after so long."""
 LONGEST: Final = timedelta(hours=6)
@@ -28,17 +29,7 @@ async def embed_texts(request: EmbedTexts) -> Embedded:
     Raises:
         ApplicationError: it is refused; its type is a Problem.
     """
-    with _refusals():
-        found: Embedded = await workflow.execute_activity(
-            ActivityName.EMBED_TEXTS,
-            request,
-            result_type=Embedded,
-            task_queue=names.TASK_QUEUE_GPU,
-            start_to_close_timeout=LONGEST,
-            heartbeat_timeout=HEARTBEAT,
-            retry_policy=FOR_EVER,
-        )
-    return found
+    return await _asked(ActivityName.EMBED_TEXTS, request, Embedded)
 
 
 async def generate(request: Generate) -> Generated:
@@ -47,11 +38,15 @@ async def generate(request: Generate) -> Generated:
     Raises:
         ApplicationError: it is refused; its type is a Problem.
     """
+    return await _asked(ActivityName.GENERATE, request, Generated)
+
+
+async def _asked(activity: ActivityName, request: EmbedTexts | Generate, answer: type[Answer]) -> Answer:
     with _refusals():
-        found: Generated = await workflow.execute_activity(
-            ActivityName.GENERATE,
+        found: Answer = await workflow.execute_activity(
+            activity,
             request,
-            result_type=Generated,
+            result_type=answer,
             task_queue=names.TASK_QUEUE_GPU,
             start_to_close_timeout=LONGEST,
             heartbeat_timeout=HEARTBEAT,

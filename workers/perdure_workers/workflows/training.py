@@ -81,7 +81,7 @@ class TrainingWorkflow:
         suspended = wish.suspended_seconds
         if wish.recalled:
             suspended += suspended_seconds(wish.recalled, workflow.now())
-        self._suspension = Suspension(lambda: self._wishes.suspend, self._story, self._publish, suspended)
+        self._suspension = Suspension(lambda: self._wishes, self._story, self._publish, self._end_next, suspended)
         self._requests = CheckpointRequests(wish.job, self._tell, wish.answered)
         self._place = Place(self._spec, wish.placement)
         self._told_generation = wish.job.generation
@@ -440,6 +440,9 @@ class TrainingWorkflow:
         # A trainer that is not ours knows of no fence: what may still run of it is waited for, unless all is over.
         until_gone = attempt is not None and not self._spec.built_in
         await calls.clean_up(CleanUp(job=self._job, attempt=attempt, until_gone=until_gone))
+
+    async def _end_next(self) -> None:
+        await self._clean_up(attempt=self._story.counters.started + 1)
 
     async def _publish(self, *notes: EventNote) -> None:
         told, self._untold = [*self._untold, *notes], []
