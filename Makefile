@@ -157,6 +157,7 @@ bench: ## A short form of every benchmark, one after another: about an hour
 	@$(MAKE) bench-control-plane BENCH="--times 2"
 	@$(MAKE) bench-watch BENCH="--sizes 1000 --minutes 3"
 	@$(MAKE) bench-waiting BENCH="--minutes 1"
+	@$(MAKE) bench-temporal BENCH=--quick
 	@$(MAKE) bench-recovery BENCH="--times 3"
 	@$(MAKE) bench-trainer BENCH=
 	@$(MAKE) bench-inference BENCH="--turns 3"
@@ -172,6 +173,10 @@ bench-watch: install ## What running jobs cost, 1,000 and 5,000 of them held for
 .PHONY: bench-waiting
 bench-waiting: install ## What a job costs while it waits, in requests and CPU: ~30 minutes (BENCH="--minutes 1")
 	@$(PYTHON) -m bench.waiting $(BENCH)
+
+.PHONY: bench-temporal
+bench-temporal: $(VENV)/.ready ## What of the limit is Temporal itself: in memory, in a file: ~10 minutes (BENCH=--quick: one)
+	@$(PYTHON) -m bench.temporal $(BENCH)
 
 .PHONY: bench-ingest
 bench-ingest: $(VENV)/.ready ## 10,000 documents ingested: documents a second, and whether memory is flat: ~10 minutes (BENCH="--documents 1000")

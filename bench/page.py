@@ -17,6 +17,8 @@ from typing import Final
 import bench.control_plane.report as control_plane_report
 import bench.control_plane.results as control_plane
 import bench.scale.report as scale_report
+import bench.temporal.report as temporal_report
+import bench.temporal.results as temporal
 import bench.watch.report as watch_report
 import bench.watch.results as watch
 from bench.cluster import output
@@ -27,10 +29,16 @@ from bench.scale.load import Load
 
 FIGURES: Final = ROOT / "docs/figures"
 BUILD: Final = ROOT / "build/bench"
-KEPT: Final = ("control-plane", "watch")
+KEPT: Final = ("control-plane", "watch", "temporal")
 """Benchmarks whose raw results are kept."""
 LOAD: Final = Load(starts_per_minute=1000, running=10_000)
-PAGES: Final = {"control-plane": "docs/benchmarks.md", "watch": "docs/benchmarks.md", "scale": "docs/scale.md"}
+PAGES: Final = {
+    "control-plane": "docs/benchmarks.md",
+    "watch": "docs/benchmarks.md",
+    "temporal": "docs/benchmarks.md",
+    "scale": "docs/scale.md",
+}
+_NEEDS: Final = {name: (name,) for name in KEPT} | {"scale": ("control-plane", "watch")}
 NOTHING: Final = "Not measured yet."
 _BEGIN: Final = "<!-- made by make bench-page: {name} -->"
 _END: Final = "<!-- end of {name} -->"
@@ -64,11 +72,11 @@ def sections(figures: Path) -> dict[str, str]:
     makers: Mapping[str, Callable[[Path], str]] = {
         "control-plane": _control_plane,
         "watch": _watch,
+        "temporal": _temporal,
         "scale": _scale,
     }
-    needs = {"control-plane": KEPT[:1], "watch": KEPT[1:], "scale": KEPT}
     return {
-        name: make(figures) if all(raw(kept, figures).exists() for kept in needs[name]) else NOTHING
+        name: make(figures) if all(raw(kept, figures).exists() for kept in _NEEDS[name]) else NOTHING
         for name, make in makers.items()
     }
 
@@ -105,6 +113,12 @@ def _watch(figures: Path) -> str:
     results = watch.load(raw("watch", figures))
     text = output.text(watch_report.conditions(results), watch_report.tables(results))
     return text + _picture("watch", "memory by process", figures)
+
+
+def _temporal(figures: Path) -> str:
+    results = temporal.load(raw("temporal", figures))
+    text = output.text(temporal_report.conditions(results), temporal_report.tables(results))
+    return text + _picture("temporal", "CPU of a workflow by process", figures)
 
 
 def _scale(figures: Path) -> str:

@@ -146,7 +146,7 @@ class Installation:
         workers = len(await self.pods_of("worker"))
         return {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "cpu": _cpu(),
+            "cpu": cpu(),
             "cpus": os.cpu_count(),
             "memory_bytes": usage.PAGE_BYTES * os.sysconf("SC_PHYS_PAGES"),
             "kernel": platform.release(),
@@ -219,7 +219,8 @@ def devcluster(*arguments: str) -> None:
         raise BenchError(f"devcluster {' '.join(arguments)} failed; what it said stands above")
 
 
-def _cpu() -> str:
+def cpu() -> str:
+    """What the machine calls its CPUs."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

@@ -29,7 +29,7 @@ async def session(nodes: int = NODES) -> AsyncIterator[Installation]:
     Raises:
         BenchError: there is no cluster, no Perdure, or another benchmark is using them.
     """
-    with _alone(BUILD / "lock"):
+    with alone(BUILD / "lock"):
         async with installed() as installation:
             await clear_leftovers(installation.api)
             await asyncio.to_thread(devcluster, "kwok", "--nodes", str(nodes))
@@ -94,13 +94,18 @@ def _each(group: BaseExceptionGroup[BenchError]) -> Iterator[BaseException]:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def alone(lock: Path) -> Iterator[None]:
+    """No other benchmark of this checkout until the end of the block.
+
+    Raises:
+        BenchError: there is one.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BenchError(
-                "found another benchmark at work in this checkout, expected the cluster to be free; wait, or end it"
+                "found another benchmark at work in this checkout, expected none beside this one; wait, or end it"
             ) from error
         yield

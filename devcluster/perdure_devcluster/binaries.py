@@ -43,7 +43,7 @@ _LINKER_FLAGS = (
 BUILD_FLAGS = ("-trimpath", "-buildvcs=false", f"-ldflags={_LINKER_FLAGS}")
 KWOK_VERSION = "0.7.0"
 KWOK_PACKAGES = {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}
-KWOK_FLAGS = ("-trimpath", "-buildvcs=false", "-ldflags=-s -w")
+PLAIN_FLAGS = ("-trimpath", "-buildvcs=false", "-ldflags=-s -w")
 _BUILDS_KEPT = 3
 # The first that reads a go.mod with a newer version in it, and fetches that version.
 _OLDEST_GO = (1, 21)
@@ -87,18 +87,22 @@ def module_sources(module: Path) -> list[tuple[str, bytes]]:
 def build_binaries(cache: Path) -> Binaries:
     """The programs, from the cache or built now (about six minutes on two cores)."""
     what = f"Kubernetes {KUBERNETES_VERSION}, etcd and CoreDNS (first time: some minutes)"
-    return Binaries(_built(SOURCE / "go", PACKAGES, BUILD_FLAGS, cache / "bin", what))
+    return Binaries(built(SOURCE / "go", PACKAGES, BUILD_FLAGS, cache / "bin", what))
 
 
 def build_kwok(cache: Path) -> Path:
     """KWOK's program, from the cache or built now (about two minutes on two cores)."""
     what = f"KWOK {KWOK_VERSION} (first time: some minutes)"
-    return _built(SOURCE / "kwok", KWOK_PACKAGES, KWOK_FLAGS, cache / "kwok", what) / "kwok"
+    return built(SOURCE / "kwok", KWOK_PACKAGES, PLAIN_FLAGS, cache / "kwok", what) / "kwok"
 
 
-def _built(module: Path, packages: Mapping[str, str], flags: Sequence[str], cache: Path, what: str) -> Path:
-    """A folder below ``cache`` with the programs of ``packages``, built from a module of pinned sources."""
-    folder = cache / cache_key(module_sources(module), _go_version(), flags)
+def built(module: Path, packages: Mapping[str, str], flags: Sequence[str], cache: Path, what: str) -> Path:
+    """A folder below ``cache`` with the programs of ``packages``, built from a module of pinned sources.
+
+    Raises:
+        DevclusterError: there is no Go that can, or it failed.
+    """
+    folder = cache / cache_key(module_sources(module), _go_version(module), flags)
     if folder.is_dir():
         return folder
     say(f"building {what}")
@@ -130,11 +134,11 @@ def _forget_oldest(cache: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _go_version() -> str:
+def _go_version(module: Path) -> str:
     if shutil.which("go") is None:
         raise DevclusterError(_go_wanted("no `go` on PATH"))
     # GOTOOLCHAIN may fetch the version that go.mod names, so ask in its folder.
-    version = run(["go", "env", "GOVERSION"], folder=SOURCE / "go").strip()
+    version = run(["go", "env", "GOVERSION"], folder=module).strip()
     check_go_version(version)
     return f"{version} {os.uname().machine}"
 

@@ -110,9 +110,9 @@ def _unwrapped(work: Callable[[], object]) -> None:
 
 
 def test_two_benchmarks_at_once_are_refused(tmp_path: Path) -> None:
-    with session._alone(tmp_path / "b/lock"):
+    with session.alone(tmp_path / "b/lock"):
         first = pytest.raises(BenchError, match="another benchmark at work")
-        with first, session._alone(tmp_path / "b/lock"):
+        with first, session.alone(tmp_path / "b/lock"):
             pass
-    with session._alone(tmp_path / "b/lock"):
+    with session.alone(tmp_path / "b/lock"):
         pass
