@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -28,11 +29,17 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 Document = dict[str, Any]
 
-APPLY: Final = "application/apply-patch+yaml"
+APPLY: Final = "application/apply-patch+yaml;charset=utf-8"
+"""With a parameter, which the API server passes over: without one the client would make JSON of the body itself."""
 MERGE_PATCH: Final = "application/merge-patch+json"
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 JSON_PATCH: Final = "application/json-patch+json"
 
+_BEYOND_ASCII: Final = re.compile(r"[^ -~]")
+_LAST_OF_FIRST_PLANE: Final = 0xFFFF
+_SURROGATES: Final = range(0xD800, 0xE000)
+_REPLACEMENT: Final = 0xFFFD
+"""What stands for a character that is none."""
 _REQUEST_TIMEOUT_SECONDS: Final = 30
 _POOL_SIZE: Final = 64
 
@@ -183,7 +190,7 @@ class Cluster:
     async def apply(self, path: str, body: Document, *, manager: str) -> Document:
         """The object after a forced server-side apply: what this manager no longer names is removed."""
         query = {"fieldManager": manager, "force": "true"}
-        return await self._document("PATCH", path, query=query, body=body, content_type=APPLY)
+        return await self._document("PATCH", path, query=query, body=yaml_of(body), content_type=APPLY)
 
     async def delete(
         self, path: str, *, propagation: str = "Background", uid: str | None = None, grace_seconds: int | None = None
@@ -233,7 +240,7 @@ class Cluster:
         path: str,
         *,
         query: Mapping[str, str | int] | None = None,
-        body: Document | list[Document] | None = None,
+        body: Document | list[Document] | bytes | None = None,
         content_type: str = "application/json",
         accept: str = "application/json",
     ) -> Document:
@@ -253,7 +260,7 @@ class Cluster:
         *,
         limits: aiohttp.ClientTimeout,
         query: Mapping[str, str | int] | None = None,
-        body: Document | list[Document] | None = None,
+        body: Document | list[Document] | bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
         """The response with a good status, its body unread."""
@@ -273,6 +280,18 @@ class Cluster:
             self._answered(method, path, 0)
             raise ClusterUnavailable(f"{method} {path}: no answer from the API server: {error!r}") from error
         raise _error(response.status, _status_document(text))
+
+
+def yaml_of(document: Document) -> bytes:
+    """A document as YAML: JSON but for emojis and the like, which JSON writes as surrogates, and YAML knows none."""
+    return _BEYOND_ASCII.sub(_escaped, json.dumps(document, ensure_ascii=False)).encode()
+
+
+def _escaped(character: re.Match[str]) -> str:
+    code = ord(character[0])
+    if code in _SURROGATES:
+        code = _REPLACEMENT
+    return f"\\U{code:08x}" if code > _LAST_OF_FIRST_PLANE else f"\\u{code:04x}"
 
 
 def _status_document(text: bytes) -> Document:

@@ -116,6 +116,32 @@ async def test_progress_that_is_told_late_changes_nothing_of_a_finished_job(
     assert shown.progress is None
 
 
+@pytest.mark.parametrize(
+    ("name", "said", "shown"),
+    [
+        ("emoji", "GLHF! \U0001f3d6\ufe0f", "GLHF! \U0001f3d6\ufe0f"),
+        ("like-an-escape", "größer, \\ud83c and \\", "größer, \\ud83c and \\"),
+        (
+            "odd-to-yaml",
+            "a\tb\x7f\x85\u2028\ufeff\uffff: - # \"c\" 'd'",
+            "a\tb\x7f\x85\u2028\ufeff\uffff: - # \"c\" 'd'",
+        ),
+    ],
+)
+async def test_whatever_a_trainer_said_last_is_told_as_it_was(
+    cluster: Cluster, api_server: ApiServer, name: str, said: str, shown: str
+) -> None:
+    job = create(api_server, f"said-{name}")
+    story = Story.begin(job, "run", NOW)
+    story.failed(Reason.FAILED, said, NOW)
+
+    await apply_status(cluster, job, story.status.to_wire(), manager=names.FIELD_MANAGER_WORKFLOW)
+
+    told = await read_status(cluster, job)
+    assert told
+    assert told.message == shown
+
+
 async def test_what_a_workflow_told_before_does_not_come_back(cluster: Cluster, api_server: ApiServer) -> None:
     job = create(api_server, "held-up")
     publish = PublishingActivities(cluster, SOURCE).publish_status
