@@ -157,10 +157,10 @@ bench: ## A short form of every benchmark, one after another: about an hour
 	@$(MAKE) bench-control-plane BENCH="--times 2"
 	@$(MAKE) bench-watch BENCH="--sizes 1000 --minutes 3"
 	@$(MAKE) bench-waiting BENCH="--minutes 1"
-	@$(MAKE) bench-temporal BENCH=--quick
 	@$(MAKE) bench-recovery BENCH="--times 3"
 	@$(MAKE) bench-trainer BENCH=
 	@$(MAKE) bench-inference BENCH="--turns 3"
+	@$(MAKE) bench-temporal BENCH=--quick
 
 .PHONY: bench-page
 bench-page: $(VENV)/.ready ## Put the newest results of the control plane's benchmarks into the documentation
@@ -175,7 +175,7 @@ bench-waiting: install ## What a job costs while it waits, in requests and CPU: 
 	@$(PYTHON) -m bench.waiting $(BENCH)
 
 .PHONY: bench-temporal
-bench-temporal: $(VENV)/.ready ## What of the limit is Temporal itself: in memory, in a file: ~10 minutes (BENCH=--quick: one)
+bench-temporal: $(VENV)/.ready ## What of the limit is Temporal itself: in memory, a file, PostgreSQL: ~12 minutes (BENCH=--quick: one)
 	@$(PYTHON) -m bench.temporal $(BENCH)
 
 .PHONY: bench-ingest

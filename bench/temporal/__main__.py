@@ -11,12 +11,13 @@ import argparse
 import importlib.metadata
 import os
 import platform
-import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+
+from temporalio.service import RPCError
 
 from bench.cluster import output
 from bench.cluster.errors import BenchError
@@ -24,10 +25,10 @@ from bench.cluster.installation import cpu, git_version
 from bench.cluster.plot import Bar, drawn
 from bench.cluster.session import BUILD, alone, measured
 from bench.cluster.sizes import sizes
-from bench.temporal import servers
+from bench.temporal import build, postgres, processes, servers
 from bench.temporal.load import bench, hold, run
 from bench.temporal.report import conditions, tables
-from bench.temporal.results import PARTS, STORES, Held, Plan, Results, load
+from bench.temporal.results import PARTS, POSTGRESQL, STORES, Held, Plan, Results, load
 
 RESULTS: Final = BUILD / "temporal/results.json"
 SIZES: Final = (100, 300, 1000)
@@ -105,7 +106,8 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
 @asynccontextmanager
 async def served(store: str, place: Path) -> AsyncIterator[servers.Served]:
     """An empty Temporal that keeps its data there."""
-    async with servers.development_server(place, store) as there:
+    made = postgres.server(place, build.programs()) if store == POSTGRESQL else servers.development_server(place, store)
+    async with made as there:
         yield there
 
 
@@ -115,7 +117,10 @@ def facts(wanted: argparse.Namespace) -> dict[str, Any]:
     Raises:
         BenchError: what is to be measured is not installed.
     """
+    # First, for it may say what is to be installed.
+    database = postgres.told(build.programs()) if POSTGRESQL in wanted.stores else ""
     return {
+        "postgresql": database,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": cpu(),
         "cpus": os.cpu_count(),
@@ -123,18 +128,10 @@ def facts(wanted: argparse.Namespace) -> dict[str, Any]:
         "load_before": round(os.getloadavg()[0], 2),
         "perdure": git_version(),
         "sdk": importlib.metadata.version("temporalio"),
-        "temporal": _told("Temporal", servers.PROGRAM, "--version"),
-        "filesystem": _told("stat", "stat", "--file-system", "--format=%T", wanted.folder),
+        "temporal": processes.told(servers.PROGRAM, "--version"),
+        "filesystem": processes.told("stat", "--file-system", "--format=%T", wanted.folder),
         "without": list(wanted.without),
     }
-
-
-def _told(name: str, *command: str | Path) -> str:
-    try:
-        ran = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise BenchError(f"{name} does not run ({error}); run: make check, which installs what is missing") from error
-    return ran.stdout.strip()
 
 
 async def measure(wanted: argparse.Namespace) -> int:
@@ -145,7 +142,11 @@ async def measure(wanted: argparse.Namespace) -> int:
         output.require_same(results.conditions, now, wanted.results)
         for turn in range(wanted.turns):
             for store in order(wanted.stores, turn):
-                await _measure(store, turn, wanted, results)
+                try:
+                    await _measure(store, turn, wanted, results)
+                except* RPCError as group:
+                    first = group.exceptions[0]
+                    raise BenchError(f"{STORES[store]} does not answer any more ({first}); measure again") from group
     return show(results, wanted.results)
 
 

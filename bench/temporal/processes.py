@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import socket
+import subprocess
 from asyncio.subprocess import DEVNULL, STDOUT, Process
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -20,7 +22,9 @@ from bench.cluster.errors import BenchError
 from bench.cluster.usage import PROC, TICKS, Usage
 
 END_SECONDS: Final = 20.0
-_LAST_LINES: Final = 5
+_LAST_LINES: Final = 3
+_LONGEST_LINE: Final = 400
+_PORTS: Final = range(20_000, 30_000)
 
 
 @asynccontextmanager
@@ -71,9 +75,22 @@ async def done(
             raise BenchError(failed(Path(command[0]).name, process, log))
 
 
+def told(*command: str | Path) -> str:
+    """What a program says of itself, at once.
+
+    Raises:
+        BenchError: it is not there, or fails.
+    """
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise BenchError(f"{command[0]} does not run ({error}), expected it to say what it is; install it") from error
+
+
 def failed(name: str, process: Process, log: Path) -> str:
     """A sentence for a program that has ended, with what it said last."""
-    last = " / ".join(log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
+    lines = [line[:_LONGEST_LINE] for line in log.read_text(errors="replace").splitlines()]
+    last = " / ".join(lines[-_LAST_LINES:])
     return f"{name} ended with status {process.returncode}, expected it to do its work; it said: {last or 'nothing'}"
 
 
@@ -137,12 +154,20 @@ def _read(folder: Path) -> tuple[int, int, int]:
 
 
 def unused_ports(number: int) -> list[int]:
-    """So many ports of loopback that nobody listens on now."""
-    probes = [socket.socket() for _ in range(number)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """So many ports of loopback that nobody listens on now, and that nobody is given by chance.
+
+    Temporal keeps its ports in PostgreSQL in 15 bits, so those that the kernel gives away would not do.
+
+    Raises:
+        BenchError: there are not so many.
+    """
+    found: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        if len(found) == number:
+            break
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    if len(found) < number:
+        raise BenchError(f"found {len(found)} unused ports from {_PORTS[0]} to {_PORTS[-1]}, expected {number}")
+    return found

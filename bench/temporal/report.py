@@ -31,6 +31,8 @@ def conditions(results: Results) -> str:
         f"{told['cpus']} CPUs of an {told['cpu']}, load {told['load_before']} before; {told['temporal']}, temporalio "
         f"{told['sdk']}, Perdure {told['perdure']}; data on {told['filesystem']}; {told['time']}."
     )
+    if told["postgresql"]:
+        said += f" {told['postgresql']}"
     left_out = ", ".join(STORES[store] for store in told["without"])
     return f"{said} Left out, as told: {left_out}." if left_out else said
 

@@ -18,6 +18,7 @@ POSTGRESQL: Final = "postgresql"
 STORES: Final[Mapping[str, str]] = {
     MEMORY: "development server, in memory",
     FILE: "development server, SQLite file",
+    POSTGRESQL: "server on PostgreSQL",
 }
 """Where a Temporal keeps its data, and what that is called in tables."""
 SERVER: Final = "server"

@@ -153,6 +153,6 @@ def check_go_version(version: str) -> None:
 
 def _go_wanted(found: str) -> str:
     return (
-        f"found {found}, expected Go 1.21 or newer (it fetches 1.25 by itself); install it"
+        f"found {found}, expected Go 1.21 or newer (it fetches the one that is wanted by itself); install it"
         " (Debian 12: apt-get install -t bookworm-backports golang-go)"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -111,7 +112,20 @@ async def test_a_program_that_fails_says_what_it_said_last(tmp_path: Path) -> No
 
 
 def test_ports_are_others_each_time() -> None:
-    assert len(set(processes.unused_ports(8))) == 8
+    ports = processes.unused_ports(8)
+
+    assert len(set(ports)) == 8
+    assert max(ports) < 1 << 15, "Temporal's schema for PostgreSQL has no room for others"
+
+
+def test_too_few_ports_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(processes, "_PORTS", range(port, port + 1))
+
+        with pytest.raises(BenchError, match="found 0 unused ports"):
+            processes.unused_ports(1)
 
 
 def test_a_folder_goes_and_so_does_that_of_a_killed_measurement(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from temporalio.service import RPCError, RPCStatusCode
 
 from bench.cluster import output
 from bench.cluster.errors import BenchError
 from bench.temporal import __main__ as program
 from bench.temporal import report, results
-from bench.temporal.results import FILE, MEMORY, SERVER, STORES, TEMPORAL, WORKER, Held, Plan, Results, Run
+from bench.temporal.results import FILE, MEMORY, POSTGRESQL, SERVER, STORES, TEMPORAL, WORKER, Held, Plan, Results, Run
 
 MIB = 1 << 20
 CONDITIONS = {
@@ -23,6 +24,7 @@ CONDITIONS = {
     "sdk": "1.35",
     "temporal": "temporal version 1.9.1",
     "filesystem": "ext2/ext3",
+    "postgresql": "",
     "without": [],
 }
 
@@ -157,6 +159,19 @@ def test_what_was_measured_can_be_shown_again(tmp_path: Path, capsys: pytest.Cap
     assert {path.name for path in tmp_path.iterdir()} == {"results.json", "results.md", "results.png"}
     assert program.main(["--show", f"--results={tmp_path}/none.json"]) == 1
     assert "expected them from make bench-temporal" in capsys.readouterr().err
+
+
+def test_a_temporal_that_ends_meanwhile_is_told_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def ended(*_: object) -> None:
+        raise ExceptionGroup("starts", [RPCError("tcp connect error", RPCStatusCode.UNAVAILABLE, b"")])
+
+    monkeypatch.setattr(program, "BUILD", tmp_path)
+    monkeypatch.setattr(program, "_measure", ended)
+
+    assert program.main(["--without", POSTGRESQL, f"--results={tmp_path}/results.json"]) == 1
+    assert f"bench: {STORES[MEMORY]} does not answer any more (tcp connect error)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
