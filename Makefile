@@ -157,6 +157,7 @@ bench: ## A short form of every benchmark, one after another: about an hour
 	@$(MAKE) bench-control-plane BENCH="--times 2"
 	@$(MAKE) bench-watch BENCH="--sizes 1000 --minutes 3"
 	@$(MAKE) bench-waiting BENCH="--minutes 1"
+	@$(MAKE) bench-pools BENCH=
 	@$(MAKE) bench-recovery BENCH="--times 3"
 	@$(MAKE) bench-trainer BENCH=
 	@$(MAKE) bench-inference BENCH="--turns 3"
@@ -177,6 +178,10 @@ bench-waiting: install ## What a job costs while it waits, in requests and CPU: 
 .PHONY: bench-temporal
 bench-temporal: $(VENV)/.ready ## What of the limit is Temporal itself: in memory, a file, PostgreSQL: ~12 minutes (BENCH=--quick: one)
 	@$(PYTHON) -m bench.temporal $(BENCH)
+
+.PHONY: bench-pools
+bench-pools: install models ## 200 tasks on an idle pool that is autoscaled: when it grows and shrinks, what becomes of each: ~5 minutes
+	@$(PYTHON) -m bench.pools --encoder $(MODELS)/all-minilm-l6-v2 $(BENCH)
 
 .PHONY: bench-ingest
 bench-ingest: $(VENV)/.ready ## 10,000 documents ingested: documents a second, and whether memory is flat: ~10 minutes (BENCH="--documents 1000")

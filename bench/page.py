@@ -1,7 +1,8 @@
 """Puts what was measured into the documentation: `make bench-page`, or `python -m bench.page --help`.
 
-Raw results in build/bench are kept, compressed, in docs/figures, with their pictures; the tables of docs/benchmarks.md
-and docs/scale.md are made from what is kept there, between two marks. So no figure on those pages is typed by hand.
+Raw results in build/bench are kept, compressed, in docs/figures, with their pictures; the tables of docs/benchmarks.md,
+docs/scale.md and docs/scaling.md are made from what is kept there, between two marks. So no figure on those pages is
+typed by hand.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Final
 
 import bench.control_plane.report as control_plane_report
 import bench.control_plane.results as control_plane
+import bench.pools.report as pools_report
+import bench.pools.results as pools
 import bench.scale.report as scale_report
 import bench.temporal.report as temporal_report
 import bench.temporal.results as temporal
@@ -29,19 +32,22 @@ from bench.scale.load import Load
 
 FIGURES: Final = ROOT / "docs/figures"
 BUILD: Final = ROOT / "build/bench"
-KEPT: Final = ("control-plane", "watch", "temporal")
+KEPT: Final = ("control-plane", "watch", "temporal", "pools")
 """Benchmarks whose raw results are kept."""
 LOAD: Final = Load(starts_per_minute=1000, running=10_000)
 PAGES: Final = {
     "control-plane": "docs/benchmarks.md",
     "watch": "docs/benchmarks.md",
     "temporal": "docs/benchmarks.md",
+    "pools": "docs/benchmarks.md",
     "scale": "docs/scale.md",
+    "pools-picture": "docs/scaling.md",
 }
-_NEEDS: Final = {name: (name,) for name in KEPT} | {"scale": ("control-plane", "watch")}
+_NEEDS: Final = {name: (name,) for name in KEPT} | {"scale": ("control-plane", "watch"), "pools-picture": ("pools",)}
 NOTHING: Final = "Not measured yet."
 _BEGIN: Final = "<!-- made by make bench-page: {name} -->"
 _END: Final = "<!-- end of {name} -->"
+_OF_POOLS: Final = "backlog, demand, replicas and busy slots over time"
 
 
 def raw(name: str, figures: Path) -> Path:
@@ -73,7 +79,9 @@ def sections(figures: Path) -> dict[str, str]:
         "control-plane": _control_plane,
         "watch": _watch,
         "temporal": _temporal,
+        "pools": _pools,
         "scale": _scale,
+        "pools-picture": _pools_picture,
     }
     return {
         name: make(figures) if all(raw(kept, figures).exists() for kept in _NEEDS[name]) else NOTHING
@@ -119,6 +127,18 @@ def _temporal(figures: Path) -> str:
     results = temporal.load(raw("temporal", figures))
     text = output.text(temporal_report.conditions(results), temporal_report.tables(results))
     return text + _picture("temporal", "CPU of a workflow by process", figures)
+
+
+def _pools(figures: Path) -> str:
+    results = pools.load(raw("pools", figures))
+    return output.text(pools_report.conditions(results), pools_report.tables(results)) + _picture(
+        "pools", _OF_POOLS, figures
+    )
+
+
+def _pools_picture(figures: Path) -> str:
+    results = pools.load(raw("pools", figures))
+    return pools_report.story(results) + "\n" + _picture("pools", _OF_POOLS, figures)
 
 
 def _scale(figures: Path) -> str:

@@ -9,14 +9,15 @@ from typing import Final
 
 from PIL import Image, ImageDraw
 
-_COLOURS: Final = (
+COLOURS: Final = (
     "#1f5fbf", "#c8442b", "#3a9d5d", "#e0a030", "#7d55a5",
     "#3fa7b8", "#b9597a", "#8a8a3a", "#888888", "#444444",
 )  # fmt: skip
-_WIDTH: Final = 960
+WIDTH: Final = 960
 _LEFT, _RIGHT, _BAR, _GAP, _TOP = 250, 110, 22, 12, 76
-_INK, _FAINT = "#222222", "#e4e4e4"
-_FINER: Final = 2
+INK: Final = "#222222"
+FAINT: Final = "#e4e4e4"
+FINER: Final = 2
 """Drawn so many times larger, then made smaller: that is what makes letters smooth."""
 _LEGEND_COLUMNS: Final = 5
 
@@ -43,17 +44,17 @@ def drawn(title: str, bars: Sequence[Bar]) -> bytes:
     names = list(dict.fromkeys(name for bar in bars for name in bar.parts))
     longest = max(sum(bar.parts.values()) for bar in bars) or 1.0
     height = _TOP + len(bars) * (_BAR + _GAP) + 16
-    image = Image.new("RGB", (_WIDTH * _FINER, height * _FINER), "white")
+    image = Image.new("RGB", (WIDTH * FINER, height * FINER), "white")
     draw = ImageDraw.Draw(image)
 
     def text(x: float, y: float, what: str, anchor: str) -> None:
-        draw.text((x * _FINER, y * _FINER), what, fill=_INK, anchor=anchor, font_size=13 * _FINER)
+        draw.text((x * FINER, y * FINER), what, fill=INK, anchor=anchor, font_size=13 * FINER)
 
     def box(left: float, top: float, right: float, bottom: float, colour: str) -> None:
         if right > left:
-            draw.rectangle((left * _FINER, top * _FINER, right * _FINER, bottom * _FINER), fill=colour)
+            draw.rectangle((left * FINER, top * FINER, right * FINER, bottom * FINER), fill=colour)
 
-    colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(names)}
+    colours = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(names)}
     text(16, 16, title, "lm")
     for place, name in enumerate(names):
         row, column = divmod(place, _LEGEND_COLUMNS)
@@ -63,13 +64,13 @@ def drawn(title: str, bars: Sequence[Bar]) -> bytes:
     for place, bar in enumerate(bars):
         top = _TOP + place * (_BAR + _GAP)
         text(_LEFT - 12, top + _BAR / 2, bar.label, "rm")
-        box(_LEFT, top + _BAR, _WIDTH - _RIGHT, top + _BAR + 1, _FAINT)
+        box(_LEFT, top + _BAR, WIDTH - _RIGHT, top + _BAR + 1, FAINT)
         x = float(_LEFT)
         for name, length in bar.parts.items():
-            wide = length / longest * (_WIDTH - _LEFT - _RIGHT)
+            wide = length / longest * (WIDTH - _LEFT - _RIGHT)
             box(x, top, x + wide, top + _BAR, colours[name])
             x += wide
         text(x + 8, top + _BAR / 2, bar.note or f"{sum(bar.parts.values()):.3g}", "lm")
     buffer = io.BytesIO()
-    image.resize((_WIDTH, height), Image.Resampling.LANCZOS).save(buffer, "PNG", optimize=True)
+    image.resize((WIDTH, height), Image.Resampling.LANCZOS).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -26,12 +26,18 @@ NODES: Final = 10
 async def session(nodes: int = NODES) -> AsyncIterator[Installation]:
     """The installation, with KWOK's nodes and without what an earlier run has left; the nodes go afterwards.
 
+    Args:
+        nodes: How many; without any nobody looks which processes run.
+
     Raises:
         BenchError: there is no cluster, no Perdure, or another benchmark is using them.
     """
     with alone(BUILD / "lock"):
         async with installed() as installation:
             await clear_leftovers(installation.api)
+            if not nodes:
+                yield installation
+                return
             await asyncio.to_thread(devcluster, "kwok", "--nodes", str(nodes))
             try:
                 await installation.find_processes()

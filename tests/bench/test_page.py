@@ -9,8 +9,11 @@ import pytest
 from bench import page
 from bench.cluster.errors import BenchError
 from bench.cluster.installation import ROOT
+from bench.pools.results import Results as Pools
 from bench.watch.results import Results as Running
 from tests.bench.control_plane.test_results import both
+from tests.bench.pools.test_pools import CONDITIONS as OF_POOLS
+from tests.bench.pools.test_pools import DROP
 from tests.bench.watch.test_watch import CONDITIONS as OF_WATCH
 from tests.bench.watch.test_watch import HELD
 
@@ -18,10 +21,12 @@ PAGE = "before\n<!-- made by make bench-page: watch -->\n\nold\n\n<!-- end of wa
 
 
 def measured(build: Path) -> None:
-    """What both benchmarks leave."""
+    """What the benchmarks leave."""
     both().save(build / "control-plane/results.json")
     (build / "control-plane/results.png").write_bytes(b"a picture")
     Running(dict(OF_WATCH), [HELD]).save(build / "watch/results.json")
+    Pools(dict(OF_POOLS), [DROP]).save(build / "pools/results.json")
+    (build / "pools/results.png").write_bytes(b"another")
 
 
 def test_the_pages_are_what_the_kept_results_say() -> None:
@@ -31,7 +36,7 @@ def test_the_pages_are_what_the_kept_results_say() -> None:
 def test_a_page_that_says_something_else_is_found_and_mended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("docs/benchmarks.md", "docs/scale.md"):
+    for name in ("docs/benchmarks.md", "docs/scale.md", "docs/scaling.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text((ROOT / name).read_text())
     measured(tmp_path / "build")
@@ -43,6 +48,9 @@ def test_a_page_that_says_something_else_is_found_and_mended(
     assert "| CPU per job, ms | 2,000 | 5,000 | 2.50 |" in shown
     assert "![CPU of a job by process](figures/control-plane.png)" in shown
     assert "10,000 running and 1,000 starts a minute need" in (tmp_path / "docs/scale.md").read_text()
+    scaling = (tmp_path / "docs/scaling.md").read_text()
+    assert "more workers were wanted after 9.00 s" in scaling
+    assert "(figures/pools.png)" in scaling
     assert page.main(["--check"]) == 0
 
     (tmp_path / "docs/benchmarks.md").write_text(shown.replace("2.50", "2.40"))

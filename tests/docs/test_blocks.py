@@ -37,6 +37,7 @@ NOT_RUN = {
     "make bench-watch": "the same, for most of an hour",
     "make bench-waiting": "the same, for half an hour",
     "make bench-temporal": "minutes of a quiet machine; tests/bench/temporal make a small run",
+    "make bench-pools": "minutes of a quiet machine with the cluster; its parts are tested in tests/bench",
     "make bench-ingest": "minutes of a quiet machine; the workflow is tested in tests/workers/data",
     "python -m bench.scale": "needs raw results of the two; tests/bench/scale runs it on some",
     "make bench-inference": "minutes of a quiet machine; it is run by hand, and so is what it shows",
