@@ -434,7 +434,7 @@ async def test_a_status_that_the_api_server_refuses_still_says_how_the_job_ended
     job = create(api_server, f"refused-{refused}")
     story = Story.begin(job, "run", NOW)
     story.attempt_started(NOW)
-    story.failed(Reason.FAILED, "it did not work", NOW)
+    story.failed(Reason.FAILED, "it did not work \U0001f3d6", NOW)
     status = story.status
     if refused == "attempt":
         attempt = status.attempts[0].model_copy(update={"from_step": -1})
@@ -452,7 +452,7 @@ async def test_a_status_that_the_api_server_refuses_still_says_how_the_job_ended
 
     shown = await read_status(cluster, job)
     assert shown is not None
-    assert (shown.phase, shown.message, shown.attempts) == ("Failed", "it did not work", [])
+    assert (shown.phase, shown.message, shown.attempts) == ("Failed", "it did not work ?", [])
 
 
 async def test_whether_a_namespace_is_being_deleted_is_asked_without_a_trace(

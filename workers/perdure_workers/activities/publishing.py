@@ -110,7 +110,15 @@ def _times(news: Document, shown: Document) -> Document:
 
 
 def without_what_others_told(status: TrainingJobStatus) -> TrainingJobStatus:
-    """The status in our own words and counts only: one of what pods, people and signals told is what was refused."""
-    conditions = [condition.model_copy(update={"observed_generation": 0}) for condition in status.conditions]
+    """The status in plain letters and counts only: one of what pods, people and signals told is what was refused."""
+    conditions = [
+        condition.model_copy(update={"observed_generation": 0, "message": _plain(condition.message)})
+        for condition in status.conditions
+    ]
     told = dict.fromkeys(("result", "observed_generation", "kueue_queue"))
-    return status.model_copy(update={**told, "attempts": [], "conditions": conditions})
+    message = _plain(status.message or "")
+    return status.model_copy(update={**told, "attempts": [], "conditions": conditions, "message": message})
+
+
+def _plain(message: str) -> str:
+    return "".join(character if " " <= character <= "~" else "?" for character in message)
