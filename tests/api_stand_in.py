@@ -20,12 +20,25 @@ async def answered_by(
     """A connection to it; any other method than the one that is answered is refused."""
     application = web.Application()
     application.router.add_route(method, "/{path:.*}", answer)
-    runner = web.AppRunner(application)
+    async with (
+        _served(web.AppRunner(application)) as host,
+        Cluster(Configuration(host=host), answered=counted) as cluster,
+    ):
+        yield cluster
+
+
+@asynccontextmanager
+async def listening(answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    """Its address; what a proxy is asked for is answered too."""
+    async with _served(web.ServerRunner(web.Server(answer))) as address:
+        yield address
+
+
+@asynccontextmanager
+async def _served(runner: web.AppRunner | web.ServerRunner) -> AsyncIterator[str]:
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        async with Cluster(Configuration(host=host), answered=counted) as cluster:
-            yield cluster
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()

@@ -21,7 +21,8 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import config as kubernetes_config
@@ -153,6 +154,9 @@ class Cluster:
         """A connection by the given kubeconfig, by KUBECONFIG, or from inside a pod, in this order."""
         configuration = await load_configuration(kubeconfig)
         configuration.connection_pool_maxsize = _POOL_SIZE
+        if not _has_proxy(configuration.host):
+            # It would be looked for, and a netrc file read, with each request.
+            configuration.client_session_kwargs = {"trust_env": False}
         cluster = cls(configuration, answered=answered)
         cluster._api.user_agent = user_agent
         return cluster
@@ -280,6 +284,12 @@ class Cluster:
             self._answered(method, path, 0)
             raise ClusterUnavailable(f"{method} {path}: no answer from the API server: {error!r}") from error
         raise _error(response.status, _status_document(text))
+
+
+def _has_proxy(url: str) -> bool:
+    """Whether the environment names a proxy for an address."""
+    parts = urlsplit(url)
+    return parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
 
 
 def yaml_of(document: Document) -> bytes:

@@ -16,7 +16,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
 from temporalio.client import Client
 from temporalio.common import VersioningBehavior
-from temporalio.worker import Worker, WorkerDeploymentConfig
+from temporalio.worker import FixedSizeSlotSupplier, Worker, WorkerDeploymentConfig, WorkerTuner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from perdure_api import names
@@ -51,6 +51,7 @@ from perdure_workers.settings import WorkerSettings
 from perdure_workers.slots import OwnPod, SlotsInUse, SlotsTold
 from perdure_workers.watching.index import AttemptIndex
 from perdure_workers.watching.informer import Informer, Sink
+from perdure_workers.workflow_slots import WorkflowSlots
 from perdure_workers.workflows.batch_embed import BatchEmbedWorkflow
 from perdure_workers.workflows.dead_letter import DeadLetterWorkflow, MovingDeadLetterWorkflow
 from perdure_workers.workflows.document_ingest import DocumentIngestWorkflow
@@ -261,9 +262,12 @@ def _workers(  # noqa: PLR0913, PLR0917 - what a process is made of comes togeth
         activity_executor=ThreadPoolExecutor(settings.slots, "activity"),
         interceptors=[*counted, breakers.routing()],
         workflow_runner=sandbox(),
-        max_concurrent_activities=settings.slots,
-        max_concurrent_workflow_tasks=max(2, settings.slots),
-        max_concurrent_local_activities=4 * settings.slots,
+        tuner=WorkerTuner.create_composite(
+            workflow_supplier=WorkflowSlots(max(2, settings.slots)),
+            activity_supplier=FixedSizeSlotSupplier(settings.slots),
+            local_activity_supplier=FixedSizeSlotSupplier(4 * settings.slots),
+            nexus_supplier=FixedSizeSlotSupplier(1),
+        ),
         graceful_shutdown_timeout=timedelta(seconds=settings.grace_seconds),
         deployment_config=deployment_config(settings),
     )

@@ -88,6 +88,7 @@ class World:
     )
     purges: list[ApplicationError | None] = field(default_factory=lambda: [None])
     cleanings: list[ApplicationError | None] = field(default_factory=lambda: [None])
+    publications: list[ApplicationError | None] = field(default_factory=lambda: [None])
     submissions: list[Reason | None] = field(default_factory=lambda: [None])
     """Of TrainingJobs that workflows make: refused, or not."""
     outcomes: list[ResultStatus | Reason] = field(default_factory=lambda: [ResultStatus(adapter_uri="s3://b/adapter")])
@@ -160,6 +161,7 @@ class World:
 
         @activity.defn(name=ActivityName.PUBLISH_STATUS)
         async def publish(request: PublishStatus) -> None:
+            _raised(_next(self.publications))
             self.published.append(request)
 
         return [check, create, monitor, collect, publish, *self._interventions(), *self._training_jobs()]

@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 
 from perdure_api.conditions import ConditionStatus, ConditionType, Reason
 from perdure_api.pod import CheckpointRef, TerminationMessage
@@ -320,6 +321,20 @@ async def test_a_clean_up_that_fails_is_tried_again_before_anything_follows(star
     assert [each.attempt for each in world.cleaned] == [1, 1, 2, 2, 0, 0]
     assert world.cleaned_before_attempt == {1: 0, 2: 2, 3: 6}
     assert [each.reason for each in status.attempts] == [Reason.NO_CAPACITY, Reason.REGROWN, Reason.COMPLETED]
+
+
+async def test_while_the_api_server_is_away_no_slot_of_the_worker_is_held(start: Start, world: World) -> None:
+    """A wait within a workflow's task would hold one, and a few such jobs all of them."""
+    world.publications = [API_SERVER_AWAY, API_SERVER_AWAY, None]
+
+    handle = await start(OWN)
+    status = await handle.result()
+
+    assert succeeded(status) is ConditionStatus.TRUE
+    assert world.phases == ["Starting", "Succeeded"]
+    history = await handle.fetch_history()
+    timers = [event for event in history.events if event.event_type == EventType.EVENT_TYPE_TIMER_STARTED]
+    assert len(timers) == 1, "the first pause is short, the second is not"
 
 
 async def test_each_attempt_of_a_job_that_kueue_queues_waits_in_that_queue_anew(start: Start, world: World) -> None:

@@ -46,6 +46,8 @@ BUT_FOR_THE_STORE: Final = dataclasses.replace(FOR_EVER, non_retryable_error_typ
 """The same, but that the store is away comes back at once, to be told."""
 
 SHORT: Final = timedelta(seconds=45)
+AT_ONCE: Final = timedelta(seconds=1)
+"""Pauses up to this are waited for within the workflow's task, which holds one of the worker's few slots."""
 HEARTBEAT: Final = timedelta(seconds=60)
 AGES: Final = timedelta(days=3650)
 
@@ -91,6 +93,7 @@ async def create_job(request: CreateJob) -> None:
             request,
             start_to_close_timeout=SHORT,
             retry_policy=FOR_EVER,
+            local_retry_threshold=AT_ONCE,
             # A creation that is under way when the job is cancelled must be over before clean-up looks.
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
@@ -194,7 +197,11 @@ async def delete_checkpoints(request: DeleteCheckpoints) -> None:
 async def publish(request: PublishStatus) -> None:
     """Writes the status, and Events."""
     await workflow.execute_local_activity(
-        ActivityName.PUBLISH_STATUS, request, start_to_close_timeout=SHORT, retry_policy=FOR_EVER
+        ActivityName.PUBLISH_STATUS,
+        request,
+        start_to_close_timeout=SHORT,
+        retry_policy=FOR_EVER,
+        local_retry_threshold=AT_ONCE,
     )
 
 
