@@ -120,7 +120,7 @@ class Reason(StrEnum):
     COMPLETED = "Completed"
     """Training came to its end."""
     FAILED = "Failed"
-    """The container ended with an error that another attempt may not meet."""
+    """The container ended with an error that another attempt may not meet, or did not begin in time."""
     PERMANENT_ERROR = "PermanentError"
     """The container ended with an exit code after which another attempt can only end in the same way."""
     PROTOCOL_ERROR = "ProtocolError"

@@ -451,7 +451,9 @@ class DeadlinesSpec(ApiModel):
         default=3600,
         ge=1,
         le=86_400 * 30,
-        description="An attempt's pod must be running after this time: else the job says what it lacked and fails.",
+        description="An attempt's pods must be running after this time: else it is ended, and says what they lacked. "
+        "Where that was room or an image, alternatives and fewer nodes are tried, and then the job fails; where a node "
+        "only took too long to start one, it is tried again like one that failed.",
     )
     progress_seconds: int | None = Field(
         default=None,

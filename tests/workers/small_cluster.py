@@ -91,9 +91,11 @@ def metadata_of(attempt: int, name: str, owner: str, version: int = 1) -> Docume
     }
 
 
-def pod_of(attempt: int, version: int = 1, *, silent: bool = False, words: Document | None = None) -> Document:
-    """The pod of an attempt: it runs, on a node that may not answer, or it has ended with these last words."""
-    name = f"{names.job_name(JOB.name, attempt)}-0"
+def pod_of(
+    attempt: int, version: int = 1, *, rank: int = 0, silent: bool = False, words: Document | None = None
+) -> Document:
+    """A pod of an attempt: it runs, on a node that may not answer, or it has ended with these last words."""
+    name = f"{names.job_name(JOB.name, attempt)}-{rank}"
     ready = {"type": "Ready", "status": "Unknown" if silent else "True"}
     ended = {"exitCode": 0, "reason": "Completed", "message": json.dumps(words)}
     state = {"running": {}} if words is None else {"terminated": ended}
@@ -103,6 +105,7 @@ def pod_of(attempt: int, version: int = 1, *, silent: bool = False, words: Docum
         "containerStatuses": [{"name": "trainer", "state": state}],
     }
     metadata = metadata_of(attempt, name, f"uid-of-{names.job_name(JOB.name, attempt)}", version)
+    metadata["annotations"][names.ANNOTATION_COMPLETION_INDEX] = str(rank)
     return {"metadata": metadata, "spec": {"nodeName": f"node-{attempt}"}, "status": status}
 
 

@@ -67,6 +67,13 @@ def test_kubernetes_never_retries_on_its_own() -> None:
     assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
 
 
+def test_an_attempt_of_many_nodes_is_one_job() -> None:
+    job = job_of({**BUILT_IN, "resources": {"nodes": 64, "gpusPerNode": 16}})
+
+    assert (job["kind"], job["spec"]["completionMode"]) == ("Job", "Indexed")
+    assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (64, 64)
+
+
 def test_the_job_goes_with_its_trainingjob() -> None:
     (owner,) = job_of(BUILT_IN)["metadata"]["ownerReferences"]
 

@@ -14,10 +14,10 @@ from temporalio.testing import ActivityEnvironment
 
 from perdure_api import names
 from perdure_api.conditions import Reason
-from perdure_control.cluster import Cluster
+from perdure_control.cluster import EVENTS, Cluster
 from perdure_control.statuses import EventSource
 from perdure_data.stores import Stores
-from perdure_workers.activities import monitoring
+from perdure_workers.activities import hindrance, monitoring
 from perdure_workers.activities.monitoring import MonitorActivities
 from perdure_workers.attempts.assess import OVERDUE_SECONDS
 from perdure_workers.messages import AttemptEnd, Monitor
@@ -31,6 +31,8 @@ START_SECONDS = 600.0
 LONG_AGO = 1_000_000_000.0
 """Unix seconds."""
 IN_TIMES_TO_COME = 9_000_000_000.0
+REQUESTS_OF_AN_END = 2
+"""What the status shows of progress is read, and the last of it is written."""
 
 
 class Monitoring:
@@ -45,6 +47,7 @@ class Monitoring:
         changed: asyncio.Event,
         began: float,
         waited: float,
+        nodes: int,
     ) -> None:
         board = ProgressBoard()
         activities = MonitorActivities(
@@ -63,6 +66,7 @@ class Monitoring:
             started_at=began,
             start_seconds=START_SECONDS,
             progress_seconds=progress_seconds,
+            nodes=nodes,
             fenced=True,
         )
         self.looks = 0
@@ -86,17 +90,23 @@ class Beside:
         self._cluster = cluster
         self._started: list[Monitoring] = []
 
-    def begin(self, attempt: int) -> None:
-        """An attempt's Job and pod are there."""
+    def begin(self, attempt: int, nodes: int = 1) -> None:
+        """An attempt's Job and pods are there."""
         self.index.jobs.put(self.small.put_job(attempt))
-        self.index.pods.put(pod_of(attempt))
+        for rank in range(nodes):
+            self.index.pods.put(pod_of(attempt, rank=rank))
 
     def monitor(
-        self, attempt: int, progress_seconds: float | None = None, began: float = LONG_AGO, waited: float = 0
+        self,
+        attempt: int,
+        progress_seconds: float | None = None,
+        began: float = LONG_AGO,
+        waited: float = 0,
+        nodes: int = 1,
     ) -> Monitoring:
         """Follows an attempt that began, and that has waited for so many seconds, by Temporal's clock."""
         changed = self.small.changed
-        monitoring = Monitoring(self._cluster, self.index, attempt, progress_seconds, changed, began, waited)
+        monitoring = Monitoring(self._cluster, self.index, attempt, progress_seconds, changed, began, waited, nodes)
         self._started.append(monitoring)
         return monitoring
 
@@ -123,6 +133,14 @@ class Beside:
             each.end.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await each.end
+
+
+def told_to_stop(rank: int) -> Document:
+    """A pod that the Job controller has ended, because another one failed."""
+    pod = pod_of(1, version=2, rank=rank, words={})
+    pod["status"]["phase"] = "Failed"
+    pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] = 143
+    return pod
 
 
 @pytest.fixture
@@ -179,6 +197,28 @@ async def test_two_monitors_of_one_attempt_come_to_the_same_end_and_touch_nothin
     assert not [request for request in beside.writes() if request.startswith("DELETE")]
 
 
+@pytest.mark.parametrize("nodes", [1, 2, 64])
+async def test_the_end_of_an_attempt_costs_as_much_as_that_of_one_node_however_many_it_has(
+    beside: Beside, nodes: int
+) -> None:
+    """trainer#2000, trainer#2318: what is lost is one node of many, and all begin anew."""
+    beside.begin(1, nodes)
+    monitoring_ = beside.monitor(1, nodes=nodes)
+    await beside.until(lambda: beside.says("attempt 1: pod job-1-0 runs on node node-1"))
+    running = len(beside.small.asked)
+
+    lost = pod_of(1, version=2, rank=nodes - 1)
+    lost["status"] |= {"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory"}
+    for rank in range(nodes - 1):
+        beside.index.pods.put(told_to_stop(rank))
+    beside.index.pods.put(lost)
+    end = await monitoring_.end
+
+    assert (end.outcome.reason, end.outcome.pod_remains) == (Reason.DISRUPTED, False)
+    assert f"job-1-{nodes - 1}" in end.outcome.message
+    assert len(beside.small.asked) - running <= REQUESTS_OF_AN_END
+
+
 async def test_when_an_attempt_ended_is_told_by_temporals_clock(beside: Beside) -> None:
     beside.begin(1)
     monitoring_ = beside.monitor(1)
@@ -214,8 +254,67 @@ async def test_how_long_an_attempt_waits_for_its_pod_is_told_by_temporals_clock_
     end = await overdue.end
     await beside.until(lambda: waiting.looks > 0)
 
-    assert (end.outcome.reason, end.outcome.pod_remains) == (Reason.DEADLINE_EXCEEDED, True)
+    assert (end.outcome.reason, end.outcome.pod_remains) == (Reason.FAILED, True)
     assert not waiting.end.done()
+
+
+def event(reason: str, message: str, time: str, kind: str = "Warning") -> Document:
+    return {"type": kind, "reason": reason, "message": message, "lastTimestamp": f"2026-01-01T00:{time}Z"}
+
+
+async def test_why_a_pod_stays_on_its_way_is_told_in_its_nodes_words_once_and_when_its_time_is_over(
+    beside: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hindrance, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(monitoring, "LOOK_SECONDS", 0.02)
+    beside.index.jobs.put(beside.small.put_job(1))
+    starting = pod_of(1)
+    starting["status"] = {"phase": "Pending", "conditions": []}
+    beside.index.pods.put(starting)
+    path = EVENTS.path(JOB.namespace)
+    beside.small.documents[path] = {
+        "items": [
+            event("FailedScheduling", "0/2 nodes are available", "09:00"),
+            event("FailedCreatePodSandBox", "no network for sandbox 1f3a", "01:00"),
+            event("Scheduled", "assigned ns/job-1-0 to node-1", "08:00", "Normal"),
+        ]
+    }
+    waiting = beside.monitor(1, waited=hindrance.SLOW_SECONDS)
+    said = "pod job-1-0 is starting on node node-1: FailedCreatePodSandBox: no network for sandbox 1f3a"
+    await beside.until(lambda: beside.says(said))
+    again = event("FailedCreatePodSandBox", "no network for sandbox 77b2", "09:30")
+    beside.small.documents[path]["items"].append(again)
+    looks = waiting.looks
+    await beside.until(lambda: waiting.looks > looks + 1)
+    assert beside.says(said), "another id is no news"
+
+    end = await beside.monitor(1, waited=START_SECONDS).end
+    assert (end.outcome.reason, end.outcome.message.partition(": no network")[0]) == (
+        Reason.FAILED,
+        "not running within deadlines.startSeconds: pod job-1-0 is starting on node node-1: FailedCreatePodSandBox",
+    )
+
+
+@pytest.mark.parametrize("there", [0, 1])
+async def test_who_refuses_a_pod_is_told_also_where_others_of_the_attempt_are_there(beside: Beside, there: int) -> None:
+    beside.begin(1, nodes=there)
+    refused = event("FailedCreate", "exceeded quota: pods, used: pods=1, limited: pods=1", "01:00")
+    beside.small.documents[EVENTS.path(JOB.namespace)] = {"items": [refused]}
+    beside.monitor(1, nodes=2, waited=monitoring.NO_POD_SECONDS + 1)
+
+    await beside.until(lambda: beside.says(f"the pod is refused: {refused['message']}"))
+    assert beside.small.status["reason"] == "JobRefused"
+
+
+async def test_a_pod_that_starts_in_its_time_is_not_asked_about(beside: Beside) -> None:
+    beside.index.jobs.put(beside.small.put_job(1))
+    starting = pod_of(1)
+    starting["status"] = {"phase": "Pending", "conditions": []}
+    beside.index.pods.put(starting)
+    monitoring_ = beside.monitor(1, waited=hindrance.SLOW_SECONDS / 2)
+    await beside.until(lambda: monitoring_.looks > 0)
+
+    assert beside.small.asked == []
 
 
 @pytest.mark.parametrize("began", [LONG_AGO, IN_TIMES_TO_COME], ids=["ahead", "behind"])

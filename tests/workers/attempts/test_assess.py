@@ -67,10 +67,10 @@ def test_past_its_start_deadline_it_ends_and_says_what_it_lacked_and_that_a_pod_
     assert isinstance(ended, Ended)
     assert ended.outcome.pod_remains
     assert waiting.message in ended.outcome.message
-    assert ended.outcome.reason is (Reason.DEADLINE_EXCEEDED if name == "starting" else waiting.reason)
+    assert ended.outcome.reason is (Reason.FAILED if name == "starting" else waiting.reason)
 
 
-@pytest.mark.parametrize(("refusal", "reason"), [(None, Reason.DEADLINE_EXCEEDED), ("quota", Reason.JOB_REFUSED)])
+@pytest.mark.parametrize(("refusal", "reason"), [(None, Reason.FAILED), ("quota", Reason.JOB_REFUSED)])
 def test_past_its_start_deadline_a_job_without_a_pod_ends_and_leaves_nothing_that_could_still_start(
     refusal: str | None, reason: Reason
 ) -> None:
@@ -298,7 +298,7 @@ def test_which_of_several_pods_holds_the_others_up_is_said(names: list[str], rea
     assert (waiting.reason, waiting.message[: len(who)]) == (reason, who)
     assert isinstance(overdue, Ended)
     assert who.partition(":")[0] in overdue.outcome.message
-    assert overdue.outcome.reason is (Reason.DEADLINE_EXCEEDED if reason is Reason.STARTING else reason)
+    assert overdue.outcome.reason is (Reason.FAILED if reason is Reason.STARTING else reason)
 
 
 def test_a_pod_that_was_not_created_yet_is_waited_for() -> None:
@@ -308,6 +308,28 @@ def test_a_pod_that_was_not_created_yet_is_waited_for() -> None:
         overdue = several(there, waited_seconds=60)
         assert isinstance(overdue, Ended)
         assert overdue.outcome.pod_remains
+
+
+def test_one_of_several_that_ended_unseen_neither_ends_those_that_run_nor_is_it_waited_for() -> None:
+    """Somebody removed the pod of a rank that was done, and the monitor that saw it end is gone."""
+    while_it_runs = several(of_rank(0, "running"), waited_seconds=10_000, ran=True)
+    before_the_job_knows = several(of_rank(0, "completed"), waited_seconds=10_000, ran=True)
+    complete = several(of_rank(0, "completed"), job=replace(JOB, completed=True), waited_seconds=10_000, ran=True)
+
+    assert isinstance(while_it_runs, Running)
+    assert isinstance(before_the_job_knows, Waiting)
+    assert isinstance(complete, Ended)
+    assert complete.outcome.completed
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_an_attempt_that_ran_is_not_said_to_have_been_too_slow_to_start(nodes: int) -> None:
+    """Its Job was told by hand to have no pods, while nobody watched."""
+    assessment = assess(with_pods(), waited_seconds=10_000, start_seconds=60, nodes=nodes, ran=True)
+
+    assert isinstance(assessment, Ended)
+    assert (assessment.outcome.reason, assessment.outcome.pod_remains) == (Reason.DISRUPTED, True)
+    assert assessment.outcome.message == "its pods are gone, and its Job makes no others"
 
 
 def test_several_pods_are_done_when_all_are() -> None:

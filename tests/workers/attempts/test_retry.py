@@ -49,7 +49,9 @@ def test_odd_waits_are_what_they_say(retry: RetrySpec, seconds: float) -> None:
     assert backoff_seconds(1000, retry) == seconds
 
 
-@pytest.mark.parametrize("reason", [Reason.FAILED, Reason.OUT_OF_MEMORY, Reason.PEER_LOST])
+@pytest.mark.parametrize(
+    "reason", [Reason.FAILED, Reason.OUT_OF_MEMORY, Reason.OUT_OF_DISK, Reason.PEER_LOST, Reason.HUNG]
+)
 def test_failures_are_tried_again_until_max_attempts_have_failed(reason: Reason) -> None:
     assert after(reason, started=2, failed=2) == Again(20)
     assert after(reason, started=3, failed=3) == GiveUp(

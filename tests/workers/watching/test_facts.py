@@ -125,6 +125,12 @@ def test_no_pod_of_a_real_attempt_is_foreign(name: str) -> None:
     assert (facts.orphan, facts.foreign) == (False, False)
 
 
+def test_of_real_pods_only_one_that_its_node_is_still_starting_is_on_its_way() -> None:
+    facts = {name: pod_facts(real_pods.document(name)) for name in real_pods.NAMES}
+
+    assert [name for name, each in facts.items() if each and each.on_its_way] == ["starting"]
+
+
 def test_a_pod_of_which_nothing_is_known_yet_is_pending() -> None:
     assert pod_facts(document()) == PodFacts(
         key=KEY,

@@ -18,12 +18,13 @@ from perdure_api.pod import TerminationMessage
 from perdure_api.status import ProgressStatus, TrainingJobStatus
 from perdure_api.uri import parse_uri
 from perdure_api.workflow import JobRef
-from perdure_control.cluster import EVENTS, JOBS, Cluster, ClusterError, Document, NotFound
+from perdure_control.cluster import JOBS, Cluster, ClusterError, Document, NotFound
 from perdure_control.statuses import EventSource, apply_status, read_status, record_event
 from perdure_data.errors import StoreError
 from perdure_data.stores import Stores
 from perdure_workers.activities.clock import ServerClock
 from perdure_workers.activities.hanging import HangWatch
+from perdure_workers.activities.hindrance import Hindrances
 from perdure_workers.activities.waiting import next_look
 from perdure_workers.attempts.assess import Assessment, Ended, Running, Waiting, assess, waited_seconds
 from perdure_workers.attempts.outcome import Outcome, of_hung
@@ -32,7 +33,7 @@ from perdure_workers.progress.board import ProgressBoard, Told, newest_checkpoin
 from perdure_workers.progress.writer import ProgressWriter
 from perdure_workers.story import rfc3339
 from perdure_workers.watching.facts import AttemptKey
-from perdure_workers.watching.index import AttemptIndex, AttemptView, Watcher
+from perdure_workers.watching.index import AttemptIndex, Watcher
 
 LOOK_SECONDS: Final = 20.0
 """Between two looks without news; each look is a heartbeat."""
@@ -177,7 +178,7 @@ class _Follower:
         self._note = note
         self._clock = clock
         self._hang = HangWatch(cluster, index, board, request, note)
-        self._refusal: str | None = None
+        self._hindrances = Hindrances(cluster)
         self._seen_since = time.monotonic()
         self._seen: Assessment | None = None
         self._waited = 0.0
@@ -204,18 +205,19 @@ class _Follower:
             stop.cancel()
 
     async def _look(self, key: AttemptKey) -> Assessment:
-        view = self._index.view(key)
+        view, refusal = self._index.view(key), None
         self._waited = waited = waited_seconds(view.job, self._request.started_at, self._clock.now())
-        if not view.pods and not view.lost_pods:
-            if view.job is None and not view.job_was_deleted and waited > UNSEEN_SECONDS and await self._job_is_gone():
-                return Ended(Outcome(reason=Reason.JOB_DELETED, message="its Job is gone"))
-            if view.job and waited > NO_POD_SECONDS:
-                self._refusal = await self._why_no_pod(view)
+        unseen = not (view.job or view.job_was_deleted or view.pods or view.lost_pods)
+        if unseen and waited > UNSEEN_SECONDS and await self._job_is_gone():
+            return Ended(Outcome(reason=Reason.JOB_DELETED, message="its Job is gone"))
+        lacks_pods = len(view.pods) < self._request.nodes and not (view.lost_pods or self._note.ran)
+        if lacks_pods and waited > NO_POD_SECONDS:
+            refusal = await self._hindrances.why_no_pod(view)
         return assess(
-            view,
+            await self._hindrances.seen_in(view, waited),
             waited_seconds=waited,
             start_seconds=self._request.start_seconds,
-            refusal=self._refusal,
+            refusal=refusal,
             permanent_exit_codes=self._request.permanent_exit_codes,
             nodes=self._request.nodes,
             fenced_at=self._clock.now() if self._request.fenced else None,
@@ -236,7 +238,7 @@ class _Follower:
             patience = min(patience, max(1.0, self._request.progress_seconds / 4))
         text = repr(assessment)
         quiet = isinstance(assessment, Waiting) and assessment.reason is Reason.STARTING
-        if quiet:
+        if quiet and not self._hindrances.is_known:
             return min(patience, NO_POD_SECONDS)
         if text == self._note.published:
             return patience
@@ -306,19 +308,6 @@ class _Follower:
         except ClusterError:
             return False
         return False
-
-    async def _why_no_pod(self, view: AttemptView) -> str | None:
-        """What the Job controller says of pods that it may not create; it says so in Events only."""
-        if view.job is None:
-            return None
-        selector = f"involvedObject.uid={view.job.uid},reason=FailedCreate"
-        try:
-            events = await self._cluster.get(EVENTS.path(view.job.namespace), fieldSelector=selector)
-        except ClusterError:
-            return self._refusal
-        items: list[Document] = events.get("items") or []
-        newest = max(items, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "", default=None)
-        return f"the pod is refused: {newest['message']}" if newest else None
 
 
 def _is_stopping(assessment: Waiting | Running) -> bool:

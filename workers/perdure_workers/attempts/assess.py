@@ -18,7 +18,8 @@ OVERDUE_SECONDS: Final = 30.0
 _START_PROBLEMS: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _LACKS: Final = frozenset({Reason.NO_CAPACITY, Reason.IMAGE_PULL_FAILED, Reason.CANNOT_START})
 """What keeps a pod from running, in sentences that do not name the pod."""
-_ONLY_SLOW: Final = frozenset({Reason.STARTING, Reason.DEADLINE_EXCEEDED})
+_ONLY_SLOW: Final = frozenset({Reason.STARTING, Reason.FAILED})
+"""Of one that is on its way, and of one that was so for too long: nobody says that it lacks anything."""
 _PODS_NAMED: Final = 3
 """Of several pods that lack the same, so many are named."""
 
@@ -96,12 +97,22 @@ def assess(
     if view.job and view.job.suspended and (assessment := _assess_suspended(view.job, live, ended, ran=ran)):
         return assessment
     if nodes > 1:
-        if assessment := _assess_several(live, ended, permanent_exit_codes, nodes, overdue=overdue):
+        if assessment := _assess_several(live, ended, permanent_exit_codes, nodes, overdue=overdue, ran=ran):
             return assessment
     elif live:
         return _assess_live(live[0], overdue)
     elif ended:
         return Ended(classify(_most_telling(ended), permanent_exit_codes))
+    if assessment := _assess_job(view):
+        return assessment
+    if ran and (ended or overdue):
+        return _without_pods(ended)
+    waiting = Waiting(Reason.JOB_REFUSED, refusal) if refusal else Waiting(Reason.STARTING, "waiting for its pod")
+    return _unless_overdue(waiting, overdue)
+
+
+def _assess_job(view: AttemptView) -> Ended | None:
+    """What its Job tells of an attempt whose pods tell nothing; None while it does not say either."""
     if view.job_was_deleted:
         return Ended(Outcome(reason=Reason.JOB_DELETED, message="its Job was deleted before a pod of it ran"))
     if view.job and view.job.completed:
@@ -114,8 +125,16 @@ def assess(
                 message=f"its pod is gone and left no trace ({view.job.failed.reason}: {view.job.failed.message})",
             )
         )
-    waiting = Waiting(Reason.JOB_REFUSED, refusal) if refusal else Waiting(Reason.STARTING, "waiting for its pod")
-    return _unless_overdue(waiting, overdue)
+    return None
+
+
+def _without_pods(ended: list[PodFacts]) -> Assessment:
+    """An attempt that ran, of which nothing runs any more, and of whose end its Job does not tell."""
+    if ended:
+        # These have done their work; others ended unseen, and of them the Job tells in a moment.
+        return Waiting(Reason.STARTING, "its pods have ended; waiting for what its Job says of them")
+    message = "its pods are gone, and its Job makes no others"
+    return Ended(Outcome(reason=Reason.DISRUPTED, message=message, pod_remains=True))
 
 
 def _assess_parted(view: AttemptView, live: list[PodFacts]) -> Assessment | None:
@@ -174,10 +193,12 @@ def _assess_several(
     nodes: int,
     *,
     overdue: bool,
+    ran: bool,
 ) -> Assessment | None:
     """An attempt of several pods runs when all do, has done its work when all have, and fails when one does.
 
-    None while that depends on pods that are not there yet.
+    None while that depends on pods that are not there yet. One that ran has had all of them: one that is missing has
+    ended while nobody looked, and its Job tells how, when the others have ended too.
     """
     outcome = classify_several(ended, permanent_exit_codes) if ended else None
     if outcome and not outcome.completed:
@@ -191,7 +212,7 @@ def _assess_several(
     in_order = sorted(live, key=lambda pod: pod.rank)
     if held_up := _what_holds_up(in_order, nodes, overdue=overdue):
         return _with_room(held_up, sum(each.node is not None for each in live))
-    if len({pod.rank for pod in [*live, *ended]}) < nodes:
+    if not live or (len({pod.rank for pod in [*live, *ended]}) < nodes and not ran):
         return None
     return _running(next((pod for pod in in_order if pod.silent), in_order[0]))
 
@@ -258,13 +279,15 @@ def _lacking(pod: PodFacts) -> Waiting:
         return Waiting(Reason.CANNOT_START, _explain(pod.waiting))
     if pod.unschedulable is not None:
         return Waiting(Reason.NO_CAPACITY, f"no node can take the pod: {pod.unschedulable}")
-    return Waiting(Reason.STARTING, f"pod {pod.name} is starting on node {pod.node or '(none yet)'}")
+    why = f": {pod.hindrance}" if pod.hindrance else ""
+    return Waiting(Reason.STARTING, f"pod {pod.name} is starting on node {pod.node or '(none yet)'}{why}")
 
 
 def _unless_overdue(waiting: Waiting, overdue: bool) -> Assessment:  # noqa: FBT001
     if not overdue:
         return waiting
-    reason = Reason.DEADLINE_EXCEEDED if waiting.reason is Reason.STARTING else waiting.reason
+    # What only took too long may be a node's doing, or a controller's: another attempt may meet another one.
+    reason = Reason.FAILED if waiting.reason is Reason.STARTING else waiting.reason
     return Ended(_not_started(reason, f"not running within deadlines.startSeconds: {waiting.message}"))
 
 

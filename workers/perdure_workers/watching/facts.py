@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -17,6 +17,7 @@ from perdure_api.pod import CONTAINER_NAME
 from perdure_api.progress import AttemptCommand
 
 Document = dict[str, Any]
+_BEING_CREATED: Final = frozenset({"ContainerCreating", "PodInitializing"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,15 @@ class PodFacts:
     """It belongs to no Job any more (`kubectl delete job --cascade=orphan`): nobody ends it but us."""
     foreign: bool = False
     """Something else controls it than the attempt's Job: it bears the attempt's labels, and no more."""
+    hindrance: str = ""
+    """What keeps its node from starting it, which is said in Events only; empty: nothing that was asked for."""
+
+    @property
+    def on_its_way(self) -> bool:
+        """Whether a node has yet to start it, and its container does not say what it lacks."""
+        begun = self.running or self.termination is not None or self.ended
+        creating = self.waiting is None or self.waiting.reason in _BEING_CREATED
+        return self.node is not None and creating and not (begun or self.deleting)
 
     @property
     def ended(self) -> bool:
