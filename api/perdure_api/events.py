@@ -21,3 +21,5 @@ class EventNote(TolerantModel):
     kind: EventKind
     reason: Reason
     message: str
+    occasion: str = ""
+    """What tells it from another one in the same words, which would be taken for the same Event said again."""

@@ -148,7 +148,7 @@ async def namespace_ends(cluster: Cluster, job: JobRef, source: EventSource) -> 
 def _event(job: JobRef, note: EventNote, source: EventSource) -> Document:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     # A name made from the content: a repeated activity repeats the request, not the Event.
-    digest = hashlib.sha256(f"{job.uid}{note.reason}{note.message}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{job.uid}{note.reason}{note.message}{note.occasion}".encode()).hexdigest()[:16]
     return {
         "apiVersion": "v1",
         "kind": "Event",

@@ -396,7 +396,7 @@ SAID = EventNote(kind=EventKind.WARNING, reason=Reason.JOB_REFUSED, message="exc
 SOURCE = EventSource("perdure-worker", "worker-1")
 
 
-async def test_an_event_is_recorded_on_its_object_once_however_often_it_is_told(
+async def test_an_event_is_recorded_on_its_object_once_for_each_occasion_however_often_it_is_told(
     cluster: Cluster, api_server: ApiServer
 ) -> None:
     job = create(api_server, "eventful")
@@ -404,11 +404,14 @@ async def test_an_event_is_recorded_on_its_object_once_however_often_it_is_told(
     for _ in range(2):
         await record_event(cluster, job, SAID, SOURCE)
     await record_event(cluster, job, SAID.model_copy(update={"message": "something else"}), SOURCE)
+    for occasion in ("3", "5", "5"):
+        again = SAID.model_copy(update={"message": "the same words", "occasion": occasion})
+        await record_event(cluster, job, again, SOURCE)
 
     selector = f"involvedObject.uid={job.uid},involvedObject.kind=TrainingJob,involvedObject.name=eventful"
     found = json.loads(api_server.kubectl("get", "events", "--field-selector", selector, "-o", "json"))["items"]
     messages = sorted(event["message"] for event in found)
-    assert messages == [("exceeded quota " + "x" * 2000)[:1024], "something else"]
+    assert messages == [("exceeded quota " + "x" * 2000)[:1024], "something else", *["the same words"] * 2]
     assert {(event["type"], event["reason"], event["count"]) for event in found} == {("Warning", "JobRefused", 1)}
     assert {event["source"]["component"] for event in found} == {"perdure-worker"}
     assert {event["reportingInstance"] for event in found} == {"worker-1"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -173,6 +174,8 @@ async def test_ten_suspensions_of_one_job_cost_no_attempt(start: Start, world: W
 
     assert end.attempt_counters
     assert (end.attempt_counters.started, end.attempt_counters.failed, end.attempt_counters.suspended) == (11, 0, 10)
+    told = {(note.reason, note.message, note.occasion) for each in world.published for note in each.notes}
+    assert Counter(str(reason) for reason, *_ in told) == {"Suspended": 10, "Resumed": 10, "Completed": 1}
 
 
 async def test_a_job_that_is_made_suspended_begins_when_it_is_resumed(start: Start, world: World) -> None:

@@ -55,7 +55,8 @@ class Suspension:
             return
         self.since = workflow.now()
         self._story.suspended(workflow.now())
-        await self._publish(note(Reason.SUSPENDED, self._story.status.message or "suspended"))
+        told = self._story.status.message or "suspended"
+        await self._publish(note(Reason.SUSPENDED, told, self._wishes().generation))
         while (wishes := self._wishes()).suspend:
             # A worker that died may have begun the next attempt: because of a wish, or a pause that was over, before
             # this one was known. Of that there is nothing in the history.
@@ -65,7 +66,7 @@ class Suspension:
         self.seconds += (workflow.now() - self.since).total_seconds()
         self.since = None
         self._story.resumed(workflow.now(), self.seconds)
-        await self._publish(note(Reason.RESUMED, "resumed"))
+        await self._publish(note(Reason.RESUMED, "resumed", self._wishes().generation))
 
     def _wished(self) -> bool:
         return self._wishes().suspend

@@ -374,7 +374,7 @@ class TrainingWorkflow:
             return
         self._story.regrowing(workflow.now())
         self._place.regrow()
-        told = note(Reason.REGROWN, self._story.status.message or "regrown")
+        told = note(Reason.REGROWN, self._story.status.message or "regrown", number)
         await together(self._clean_up(attempt=number), self._publish(told))
 
     async def _create_job(self, number: int, spec: TrainingJobSpec) -> None:
