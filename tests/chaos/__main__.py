@@ -67,12 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         jobs = stack.enter_context(working_namespace(system, f"chaos-{os.getpid()}", credentials))
         inputs = Inputs(loaded_base_image(), put_tiny_inputs(stores, Path(folder)))
         verdict, faults = _run(options, system, jobs, stores, inputs)
-    for problem in verdict.problems:
-        sys.stdout.write(f"  {problem}\n")
-    sys.stdout.write(f"seed {options.seed}: {verdict.line(faults)}\n")
-    if faults < least:
-        sys.stdout.write(f"{faults} faults could be made, at least {least} were expected; is the cluster well?\n")
-    return 0 if verdict.clean and faults >= least else 1
+    for line in report.last_lines(options.seed, verdict, faults, least):
+        sys.stdout.write(f"{line}\n")
+    return report.exit_status(verdict, faults, least)
 
 
 def _run(

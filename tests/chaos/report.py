@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from tests.chaos.history import Deserved, Sight, ends, steps_lost
 from tests.chaos.kinds import EVERY_SECONDS, EVERY_STEPS, KINDS, kind_of
+from tests.chaos.verdict import Verdict
 
 
 def jobs_table(
@@ -55,3 +56,17 @@ def recoveries(seconds: Iterable[float]) -> Iterator[str]:
             f"from a trainer's death to the next attempt's process: median {statistics.median(known):.1f} s, "
             f"95 % within {p95:.1f} s, longest {known[-1]:.1f} s ({len(known)} times, among all the other faults)"
         )
+
+
+def last_lines(seed: str, verdict: Verdict, faults: int, least: int) -> Iterator[str]:
+    """A sentence for each problem, then the verdict."""
+    for problem in verdict.problems:
+        yield f"  {problem}"
+    if faults < least:
+        yield f"  {faults} faults could be made, at least {least} were expected; is the cluster well?"
+    yield f"seed {seed}: {verdict.line(faults)}"
+
+
+def exit_status(verdict: Verdict, faults: int, least: int) -> int:
+    """0 when nothing was wrong, and enough was done to show it."""
+    return 0 if verdict.clean and faults >= least else 1

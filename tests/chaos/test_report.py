@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.chaos.kinds import KINDS
-from tests.chaos.report import faults_table, jobs_table, recoveries
+from tests.chaos.report import exit_status, faults_table, jobs_table, last_lines, recoveries
 from tests.chaos.test_history import attempt, sight
+from tests.chaos.verdict import Verdict
 
 ADAPTERS = {"trains": "abc", "trains-two": "def"}
 
@@ -49,3 +52,29 @@ def test_recoveries_are_told_when_there_are_some() -> None:
     (line,) = recoveries([3.0, 1.0, 2.0])
     assert "median 2.0 s" in line
     assert "longest 3.0 s (3 times" in line
+
+
+CLEAN = Verdict(jobs=2)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "faults", "status", "says"),
+    [
+        (CLEAN, 3, 0, []),
+        (CLEAN, 2, 1, ["  2 faults could be made, at least 3 were expected; is the cluster well?"]),
+        (Verdict(jobs=2, lost=["a: never seen"]), 3, 1, ["  a: never seen"]),
+        (Verdict(jobs=2, doubled=["a"]), 3, 1, ["  a"]),
+        (Verdict(jobs=2, orphans=["a"]), 3, 1, ["  a"]),
+        (Verdict(jobs=2, wrong=["a", "b"]), 3, 1, ["  a", "  b"]),
+    ],
+    ids=["clean", "too few faults", "lost", "doubled", "orphans", "wrong"],
+)
+def test_only_a_clean_run_with_enough_faults_ends_with_0_and_the_verdict_comes_last(
+    verdict: Verdict, faults: int, status: int, says: list[str]
+) -> None:
+    *problems, last = last_lines("1", verdict, faults, 3)
+
+    assert exit_status(verdict, faults, 3) == status
+    assert problems == says
+    assert last == f"seed 1: {verdict.line(faults)}"
+    assert last.startswith(f"seed 1: 2 jobs, {faults} faults: lost ")
