@@ -1,4 +1,7 @@
-"""Evidence → outcome. Every pod here is one that a real cluster showed."""
+"""Evidence → outcome. Every pod here is one that a real cluster showed, or such a one with a word changed.
+
+What a node says when it shuts down, or has no room after all, was not brought about: those words are Kubernetes' own.
+"""
 
 from __future__ import annotations
 
