@@ -45,6 +45,10 @@ def running(job: Document, attempt: int) -> bool:
     return any(process.attempt == wanted for process in trainer_processes())
 
 
+def is_being_removed(jobs: Jobs, name: str) -> bool:
+    return any("deletionTimestamp" in pod["metadata"] for pod in jobs.pods(name))
+
+
 def log_of(pod: Document) -> str:
     """What a container has logged, read on its node: no kubelet is asked."""
     metadata = pod["metadata"]
@@ -158,3 +162,20 @@ def test_a_job_whose_work_is_done_while_its_node_is_cut_off_is_not_run_again(job
     assert phase(job) == "Succeeded", job["status"]
     assert [attempt["reason"] for attempt in job["status"]["attempts"]] == ["Completed"]
     assert log.seen["unheard"] == {pod["metadata"]["uid"]}
+
+
+def test_a_node_that_cannot_start_a_pod_costs_an_attempt_and_not_the_job(jobs: Jobs, system: Kubectl) -> None:
+    spec = jobs.own("true", deadlines={"startSeconds": 15}, retry={"maxAttempts": 4, "initialIntervalSeconds": 0})
+    NODES.open(system, NODES.first)
+    devcluster("kill-component", f"{NODES.first}/containerd")
+
+    jobs.create("unstarted", NODES.asked_for(spec))
+    # Without its runtime a kubelet does not let go of a pod either, and a trainer of one's own is waited for.
+    wait_until(lambda: is_being_removed(jobs, "unstarted"), 120, lambda: str(jobs.get("unstarted")["status"]))
+    devcluster("start-component", f"{NODES.first}/containerd")
+    job = jobs.finished("unstarted", seconds=180)
+
+    assert phase(job) == "Succeeded", job["status"]
+    first = job["status"]["attempts"][0]
+    assert first["message"].startswith("not running within deadlines.startSeconds: pod unstarted-1-0-"), first
+    assert job["status"]["attempts"][-1]["reason"] == "Completed"
