@@ -123,7 +123,8 @@ class Beside:
                 await self.small.changed.wait()
 
     def says(self, text: str) -> bool:
-        return self.small.status.get("message", "") == text
+        message: str = self.small.status.get("message", "")
+        return message == text
 
     def writes(self) -> list[str]:
         return [request for request in self.small.asked if not request.startswith("GET")]
