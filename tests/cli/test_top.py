@@ -234,7 +234,7 @@ async def test_on_a_terminal_it_goes_on_until_it_is_interrupted(perdure: Perdure
         )  # fmt: skip
         os.close(secondary)
         seen = b""
-        async with asyncio.timeout(50):
+        async with asyncio.timeout(60):
             while seen.count(b"perdure-watch") < 2:
                 seen += await asyncio.to_thread(os.read, primary, 65536)
             process.send_signal(2)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.cli import fork_server
 
 ROOT = Path(__file__).parents[2]
 POINTS = """[perdure.workflows]
@@ -34,15 +35,11 @@ def perdure_in(folder: Path) -> Perdure:
     (info / "entry_points.txt").write_text(POINTS)
 
     async def types(*arguments: str, given: str = "", **environment: str) -> Said:
-        path = os.pathsep.join([str(folder / "site"), str(ROOT), *sys.path])
+        path = [str(folder / "site"), str(ROOT), *sys.path]
         nowhere = {"TEMPORAL_CONFIG_FILE": str(folder / "none.toml"), "HOME": str(folder)}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "perdure_cli", *arguments,
-            env={**os.environ, **nowhere, "PYTHONPATH": path, **environment},
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        async with asyncio.timeout(50):
-            out, err = await process.communicate(given.encode())
-        return Said(process.returncode or 0, out.decode(), err.decode())
+        status, out, err = await fork_server.run(
+            arguments, {**os.environ, **nowhere, **environment}, path, given.encode()
+        )
+        return Said(status, out.decode(), err.decode())
 
     return types

@@ -32,7 +32,7 @@ from tests.authority import DAY, Authority, Signed
 from tests.temporal_server import dev_server
 
 SERVERS = Authority("servers")
-PATIENCE_SECONDS = 40
+PATIENCE_SECONDS = 60
 QUEUE = "greetings"
 JOB = JobRef(namespace="ns", name="job", uid="u")
 

@@ -73,7 +73,7 @@ def start(daemons: Daemons, hierarchy: Hierarchy, *prefix: str, path: str = os.d
     """A process in the group ``node`` that is ready to be told to end."""
     procs_files = hierarchy.make("node")
     daemons.start("it", [*prefix, sys.executable, "-c", ENDS_WHEN_TOLD], {"PATH": path}, procs_files, "")
-    wait_for(lambda: "ready" in daemons.log("it").read_text(), what="the process", timeout_seconds=20)
+    wait_for(lambda: "ready" in daemons.log("it").read_text(), what="the process", timeout_seconds=60)
     identity = daemons.running("it")
     assert identity is not None
     return identity

@@ -24,7 +24,7 @@ def test_a_node_goes_off_when_the_machine_is_shut_down(tmp_path: Path) -> None:
     with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(SOURCE)}) as launcher:
         try:
             children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
-            pid = int(wait_for(lambda: children.read_text().split(), what="the first process", timeout_seconds=20)[0])
+            pid = int(wait_for(lambda: children.read_text().split(), what="the first process", timeout_seconds=60)[0])
             init = processes.identify(pid)
             assert init is not None
             # Again until it is heard: what comes before the process listens is lost.

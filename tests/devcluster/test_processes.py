@@ -57,7 +57,7 @@ def test_a_zombie_does_not_count_as_running(child: subprocess.Popen[bytes]) -> N
     assert identity is not None
     child.kill()
     # The end is seen although nobody has waited for the process yet.
-    assert processes.wait_until_gone(identity, 5)
+    assert processes.wait_until_gone(identity, 60)
     assert not processes.is_running(identity)
 
 
@@ -72,8 +72,8 @@ def test_a_process_that_is_ending_does_not_count_as_running_and_is_waited_for(da
         # pthread_exit: the others go on.
         " ctypes.CDLL(None).syscall(60, 0)",
     )
-    wait_for(ready.exists, what="the daemon to run", timeout_seconds=20)
-    wait_for(lambda: not daemons.running("it"), what="its first thread to end", timeout_seconds=20)
+    wait_for(ready.exists, what="the daemon to run", timeout_seconds=60)
+    wait_for(lambda: not daemons.running("it"), what="its first thread to end", timeout_seconds=60)
     folder = Path("/proc") / str(json.loads((daemons.records / "it.json").read_text())["identity"]["pid"])
     assert list((folder / "task").iterdir())
 
@@ -118,7 +118,7 @@ def test_a_daemon_that_ignores_sigterm_is_killed(daemons: Daemons, tmp_path: Pat
         "import pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
         f" pathlib.Path({str(ready)!r}).touch(); time.sleep(60)",
     )
-    wait_for(ready.exists, what="the daemon to run", timeout_seconds=10)
+    wait_for(ready.exists, what="the daemon to run", timeout_seconds=60)
     assert daemons.stop("it", timeout_seconds=0.2)
     assert not daemons.running("it")
 

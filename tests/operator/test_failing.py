@@ -64,7 +64,7 @@ def worker(client: Client, implementation: type) -> Worker:
 
 
 async def until_it_says(workflows: Workflows, *, failing: bool) -> str:
-    async with asyncio.timeout(50):
+    async with asyncio.timeout(60):
         while bool(said := await workflows.failure(JOB)) is not failing:  # noqa: ASYNC110 - Temporal tells nobody
             await asyncio.sleep(0.1)
     return said

@@ -36,7 +36,7 @@ class Looks:
 
     async def count(self, number: int) -> None:
         """Until it was called so often."""
-        async with asyncio.timeout(10), self._changed:
+        async with asyncio.timeout(60), self._changed:
             await self._changed.wait_for(lambda: len(self.keys) >= number)
 
 

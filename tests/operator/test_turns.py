@@ -371,7 +371,7 @@ async def test_changes_that_come_together_cost_one_look_at_the_line() -> None:
     turns.open()
     for number in range(30):
         turns.note(tracker.see(Paper(f"job-{number:02}", "ml", NOON, {}).seen))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await started.wait()
     giving.cancel()
 

@@ -290,7 +290,7 @@ async def test_an_authority_that_was_replaced_is_believed_no_more(
 
 
 async def _until_it_answers(api: Api) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await _answers(api):  # noqa: ASYNC110 - another task serves
             await asyncio.sleep(0.02)
 

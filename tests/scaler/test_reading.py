@@ -31,6 +31,9 @@ from tests.temporal_server import dev_server
 
 CPU = Queue("default", "perdure-cpu")
 HOLD = 60.0
+COUNTS_SOON = ['matching.TaskQueueInfoByBuildIdTTL="50ms"']
+"""Temporal counts what waits in a queue anew every 5 s by itself."""
+PATIENCE_SECONDS = 60
 RUNNING = {"containerStatuses": [{"state": {"running": {}}}]}
 
 
@@ -185,7 +188,7 @@ async def test_a_real_backlog_is_seen_and_its_end_too() -> None:
     workflows = ScaledQueue(CPU, (TaskType.WORKFLOW,))
     clock, pods = Clock(), Pods([pod('{"perdure-cpu": 2}')])
     async with pods.serving() as cluster:
-        async with dev_server() as client:
+        async with dev_server(*COUNTS_SOON) as client:
             reads = reader(
                 await connect(client.service_client.config.target_host, "default", identity="test"),
                 cluster,
@@ -229,7 +232,7 @@ async def test_what_waits_for_an_activity_that_is_held_back_is_seen_too() -> Non
     pool = ScaledQueue(CPU, guarded=("perdure-cpu.ask",))
     async with (
         Pods().serving() as cluster,
-        dev_server() as client,
+        dev_server(*COUNTS_SOON) as client,
         Worker(client, task_queue=CPU.name, workflows=[Ask], workflow_runner=UnsandboxedWorkflowRunner()),
     ):
         for number in range(3):
@@ -249,7 +252,7 @@ async def test_what_waits_for_a_version_of_the_workers_is_seen_too() -> None:
     make_current = SetWorkerDeploymentCurrentVersionRequest(
         namespace="default", deployment_name="perdure", build_id="one", identity="test"
     )
-    async with Pods().serving() as cluster, dev_server() as client:
+    async with Pods().serving() as cluster, dev_server(*COUNTS_SOON) as client:
         clock = Clock()
         async with Worker(
             client,
@@ -258,9 +261,9 @@ async def test_what_waits_for_a_version_of_the_workers_is_seen_too() -> None:
             workflow_runner=UnsandboxedWorkflowRunner(),
             deployment_config=pinned,
         ):
-            async with asyncio.timeout(25):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while not await _is_done(client.workflow_service.set_worker_deployment_current_version(make_current)):  # noqa: ASYNC110
-                    await asyncio.sleep(0.2)
+                    await asyncio.sleep(0.05)
             await client.execute_workflow(Nothing.run, id="nothing", task_queue=CPU.name)
         reads = reader(client, cluster, clock, workflows)
 
@@ -280,10 +283,10 @@ async def _is_done(call: Awaitable[object]) -> bool:
 
 
 async def _until(reads: DemandReader, clock: Clock, scaled: ScaledQueue, expected: Known) -> None:
-    """Reads until the demand is as expected: Temporal counts anew every 5 s."""
-    async with asyncio.timeout(25):
+    """Reads until the demand is as expected."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while reads.demand(scaled.queue) != expected:
             clock.now += 1
             await reads.read_backlog(scaled)
             await reads.read_slots()
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.05)

@@ -134,7 +134,7 @@ async def test_a_whole_scaler_answers_the_api_server_registers_and_says_what_is_
         monkeypatch.setenv("KUBECONFIG", str(_kubeconfig(tmp_path, small.url)))
         running = asyncio.create_task(run_scaler(settings_from(environment)))
         try:
-            async with aiohttp.ClientSession() as session, asyncio.timeout(30):
+            async with aiohttp.ClientSession() as session, asyncio.timeout(60):
                 ready = await _until(
                     session,
                     f"http://127.0.0.1:{health}/readyz",

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from time import perf_counter
 
 import numpy as np
 import pytest
@@ -56,10 +55,8 @@ def test_a_large_order_has_no_trend_and_no_memory() -> None:
 
 
 def test_the_midst_of_a_huge_order_costs_no_more_than_its_beginning() -> None:
-    order = Order(3, 10**15)
-    begun = perf_counter()
-    assert len(set(order.indices(7 * 10**14, 1000))) == 1000
-    assert perf_counter() - begun < 5
+    """One that walked there would still be at it when the test is ended for taking too long."""
+    assert len(set(Order(3, 10**15).indices(7 * 10**14, 1000))) == 1000
 
 
 def test_the_order_stays_what_it_was_in_earlier_releases() -> None:

@@ -22,13 +22,14 @@ from perdure_api.conditions import Reason
 from perdure_api.pod import CheckpointRef
 from perdure_api.progress import Command, Notice, ProgressReply, ProgressReport
 from perdure_trainer.loop import StepReport
+from perdure_trainer.progress import reporter as reporter_module
 from perdure_trainer.progress.report import eta_seconds, progress_report
 from perdure_trainer.progress.reporter import ProgressReporter
 from perdure_trainer.settings import ProgressSettings
 from perdure_trainer.state import Position
 
 QUICK = 0.01
-SECONDS = 20
+SECONDS = 60
 
 
 class Receiver:
@@ -46,9 +47,10 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 outer.hold.wait(SECONDS)
+                # A test that sees the report may change the answer at once: that of the next one.
+                status, content = outer.answer
                 outer.tokens.append(self.headers["Authorization"])
                 outer.reports.append(ProgressReport.model_validate_json(body))
-                status, content = outer.answer
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
@@ -104,6 +106,12 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
     (folder / "ca.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
     (folder / "key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return folder / "ca.crt", folder / "key"
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine an answer may take longer than a trainer waits for it."""
+    monkeypatch.setattr(reporter_module, "TIMEOUT_SECONDS", SECONDS)
 
 
 @pytest.fixture

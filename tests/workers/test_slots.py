@@ -124,7 +124,7 @@ class Pods:
         return web.json_response({})
 
     async def next(self) -> dict[str, str]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self.told.wait()
         self.told.clear()
         return self.patches[-1][1]

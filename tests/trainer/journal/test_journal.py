@@ -13,7 +13,7 @@ from perdure_trainer.journal.journal import Journal, Note
 from perdure_trainer.journal.progress_file import ProgressFile
 
 QUICK = 0.001
-SECONDS = 20
+SECONDS = 60
 
 
 class Paper:

@@ -12,7 +12,7 @@ from perdure_trainer.loop import StepReport
 from perdure_trainer.state import Position
 from tests.trainer.checkpoints.test_repository import settings
 
-SECONDS = 20
+SECONDS = 60
 
 
 class Hanging(Stores):

@@ -21,7 +21,7 @@ from perdure_workers.watching.informer import Informer
 
 Document = dict[str, Any]
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
-SECONDS = 10
+SECONDS = 60
 
 
 class Kept:

@@ -20,7 +20,7 @@ async def test_a_cancelled_job_cleans_up_and_says_so(
     world.monitor_for_ever = True
     world.cleanings = [API_SERVER_AWAY, None]
     handle = await start(OWN)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await world.created_one.wait()
 
     await handle.cancel()

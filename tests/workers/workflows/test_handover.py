@@ -26,7 +26,7 @@ FIRST_TASK_COMPLETED = 4
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - the world is told by several activities
             await asyncio.sleep(0.01)
 

@@ -34,7 +34,7 @@ async def test_a_suspended_day_and_hours_of_backing_off_are_told_as_they_passed(
     retry = RetrySpec(max_attempts=4, initial_interval_seconds=HOUR_SECONDS, max_interval_seconds=3 * HOUR_SECONDS)
     deadlines = DeadlinesSpec(active_seconds=7 * HOUR_SECONDS)
     handle = await start(BUILT_IN.model_copy(update={"suspend": True, "retry": retry, "deadlines": deadlines}))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while world.phases != [Phase.SUSPENDED]:  # noqa: ASYNC110 - the world is told by an activity
             await asyncio.sleep(0.01)
 

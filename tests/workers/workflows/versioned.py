@@ -49,6 +49,6 @@ async def workers(client: Client, build: str, world: World) -> AsyncIterator[Non
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await holds():  # noqa: ASYNC110 - a server is asked
             await asyncio.sleep(0.05)
