@@ -14,7 +14,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +22,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from bench.cluster.errors import BenchError
+from bench.cluster.session import BUILD, INTERRUPTED
 from tests.chaos.witness import TrainerProcess, trainer_processes
 from tests.cluster.conftest import (
     SYSTEM,
@@ -41,6 +43,7 @@ from tests.cluster.conftest import (
 from tests.cluster.watches import watching
 
 Document = dict[str, Any]
+RESULTS: Final = BUILD / "recovery/results.json"
 QUICK: Final = {"initialIntervalSeconds": 0, "maxAttempts": 5}
 SCAN_SECONDS: Final = 0.03
 STEP_EVENTS: Final = ("training_resumed", "training_started")
@@ -205,8 +208,51 @@ def quantiles(values: Sequence[float]) -> str:
     return f"{statistics.median(values):6.1f} /{p95:6.1f}"
 
 
-def table(found: Mapping[str, Sequence[Recovery]], imported: Sequence[float]) -> Iterator[str]:
+@dataclass
+class Results:
+    """What was measured so far."""
+
+    conditions: str
+    imports: list[float]
+    """Seconds, one for each time."""
+    recoveries: dict[str, list[Recovery]] = field(default_factory=dict)
+    """By kind of fault."""
+
+    @property
+    def rounds(self) -> int:
+        """How often each fault was measured."""
+        return min((len(self.recoveries.get(kind.name, [])) for kind in KINDS), default=0)
+
+    def save(self, path: Path) -> None:
+        """Keeps them in a file."""
+        raw = {name: [each.moments for each in recoveries] for name, recoveries in self.recoveries.items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            json.dumps({"conditions": self.conditions, "imports": self.imports, "recoveries": raw}, indent=1)
+        )
+
+
+def load(path: Path) -> Results:
+    """Those of a file.
+
+    Raises:
+        BenchError: there is none that can be read.
+    """
+    try:
+        raw = json.loads(path.read_text())
+        found = {name: [Recovery(moments) for moments in each] for name, each in raw["recoveries"].items()}
+        return Results(raw["conditions"], raw["imports"], found)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchError(
+            f"found no results in {path} ({error!r}), expected those of an earlier run; "
+            "run it without --go-on and --show"
+        ) from error
+
+
+def table(results: Results) -> Iterator[str]:
     """For people."""
+    found, imported = results.recoveries, results.imports
+    yield results.conditions
     yield "Seconds since the fault, median / 95 % within:"
     yield f"{'':32}{'times':>6}" + "".join(f"{part:>17}" for part in PARTS)
     for name, recoveries in found.items():
@@ -219,35 +265,49 @@ def table(found: Mapping[str, Sequence[Recovery]], imported: Sequence[float]) ->
             yield f"{kind.name}: {quantiles(beyond)} s beyond the imports"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the table; 0 when everything could be measured."""
-    parser = argparse.ArgumentParser(prog="bench-recovery", description=__doc__)
-    parser.add_argument("--times", type=int, default=20, help="faults of each kind (%(default)s)")
-    parser.add_argument("--results", type=Path, help="a file for what was measured, as JSON")
-    options = parser.parse_args(arguments)
+def measure_all(times: int, path: Path, *, go_on: bool) -> Results:
+    """Every fault so many times, in turn; kept in a file after each turn."""
     system = Kubectl(kubeconfig_of_the_cluster(), SYSTEM)
     credentials = store_credentials(system)
-    found: dict[str, list[Recovery]] = {}
     witness = Witness()
     with ExitStack() as stack:
         stores = stack.enter_context(installed_store(system, credentials))
         folder = stack.enter_context(TemporaryDirectory(prefix="bench-"))
         kubectl = stack.enter_context(working_namespace(system, f"bench-{os.getpid()}", credentials))
         jobs, inputs = Jobs(kubectl, loaded_base_image()), put_tiny_inputs(stores, Path(folder))
-        load = os.getloadavg()[0]
+        pause = "no pause between attempts (retry.initialIntervalSeconds: 0)"
+        conditions = f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} before; a tiny model; {pause}"
         stack.enter_context(witness.looking(kubectl))
-        imported = imports(jobs, trainer_image(system), min(options.times, 5))
-        for number in range(options.times):
-            for place, kind in enumerate(KINDS):
-                found.setdefault(kind.name, []).append(measure(kind, f"r{place}-{number}", jobs, inputs, witness))
-            sys.stdout.write(f"  {number + 1} of {options.times}\n")
-            sys.stdout.flush()
-    pause = "no pause between attempts (retry.initialIntervalSeconds: 0)"
-    print(f"{os.cpu_count()} CPUs, load {load:.1f} before; a tiny model; {pause}")
-    print("\n".join(table(found, imported)))
-    if options.results:
-        raw = {name: [each.moments for each in recoveries] for name, recoveries in found.items()}
-        options.results.write_text(json.dumps({"recoveries": raw, "imports": imported}, indent=1))
+        results = load(path) if go_on else Results(conditions, imports(jobs, trainer_image(system), min(times, 5)))
+        for number in range(results.rounds, times):
+            measured = [measure(kind, f"r{place}-{number}", jobs, inputs, witness) for place, kind in enumerate(KINDS)]
+            for kind, recovery in zip(KINDS, measured, strict=True):
+                results.recoveries.setdefault(kind.name, []).append(recovery)
+            results.save(path)
+            print(f"  {number + 1} of {times}", flush=True)
+    return results
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the table; 0 when everything could be measured."""
+    parser = argparse.ArgumentParser(prog="bench-recovery", description=__doc__)
+    parser.add_argument("--times", type=int, default=20, help="faults of each kind (%(default)s)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="a file for what was measured (%(default)s)")
+    parser.add_argument("--go-on", action="store_true", help="keep what the file has, and measure what is missing")
+    parser.add_argument("--show", action="store_true", help="measure nothing: show what the file has")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        shown = load(options.results) if options.show else None
+        results = shown or measure_all(options.times, options.results, go_on=options.go_on)
+    except BenchError as error:
+        print(f"bench-recovery: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        go_on = 'make bench-recovery BENCH="--go-on"'
+        print(f"bench-recovery: interrupted, and cleaned up. Go on with: {go_on}", file=sys.stderr)
+        return INTERRUPTED
+    print("\n".join(table(results)))
     return 0
 
 
