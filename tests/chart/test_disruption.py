@@ -48,6 +48,18 @@ def test_one_budget_covers_the_workers_of_every_version(chart: Chart) -> None:
     assert all(covers(budget["selector"], version(chart, build)) for build in ("one", "other"))
 
 
+def test_a_drain_leaves_a_scaler_that_the_api_server_can_ask(chart: Chart) -> None:
+    """Without any, the API server does not know all that it serves, and deletes no namespace."""
+    scaler = {"scaler": {"enabled": True}}
+    deployment = chart.one("Deployment", "perdure-scaler", LEAST, scaler)
+
+    (budget,) = [each for each in budgets(chart, scaler) if covers(each["selector"], deployment)]
+
+    assert (deployment["spec"]["replicas"], budget["maxUnavailable"]) == (2, 1)
+    left_out = {"scaler": {"podDisruptionBudget": {"enabled": False}}}
+    assert not [each for each in budgets(chart, scaler, left_out) if covers(each["selector"], deployment)]
+
+
 def test_a_drain_of_the_operators_node_waits_for_nothing(chart: Chart) -> None:
     operator = chart.one("Deployment", "perdure-operator", LEAST)
 

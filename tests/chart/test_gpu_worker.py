@@ -149,6 +149,7 @@ def test_keda_may_start_it_from_nothing(chart: Chart) -> None:
     spec = chart.one("ScaledObject", "perdure-gpu-worker", LEAST, values)["spec"]
 
     assert (spec["scaleTargetRef"], spec["minReplicaCount"]) == ({"name": "perdure-gpu-worker"}, 0)
+    assert spec["cooldownPeriod"] == 600, "the last one waits as long as the others"
     assert 'queue="perdure-gpu"' in spec["triggers"][0]["metadata"]["query"]
     assert 'queue="perdure-data"' in spec["triggers"][1]["metadata"]["query"]
     assert spec["triggers"][0]["metadata"]["serverAddress"] == "http://prometheus:9090"

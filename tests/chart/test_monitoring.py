@@ -72,8 +72,8 @@ def _scraped(monitor: Document, template: Document) -> bool:
 def test_operator_workers_and_scaler_are_scraped_and_the_quick_starts_are_not(
     chart: Chart, everything: Values, *, versioned: bool
 ) -> None:
-    values = {"worker": {"versioning": {"enabled": versioned}}, "scaler": {"enabled": True}}
-    documents = chart.documents(everything, ALL_OF_IT, values)
+    pools = {"worker": {"versioning": {"enabled": versioned}}, "gpuWorker": {"enabled": True}}
+    documents = chart.documents(everything, ALL_OF_IT, pools, {"scaler": {"enabled": True}})
     (monitor,) = [each for each in documents if each["kind"] == "PodMonitor"]
 
     scraped = {
@@ -82,7 +82,7 @@ def test_operator_workers_and_scaler_are_scraped_and_the_quick_starts_are_not(
         if each["kind"] in {"Deployment", "StatefulSet"} and _scraped(monitor, each["spec"]["template"])
     }
 
-    assert scraped == {"perdure-operator", "perdure-worker", "perdure-scaler"}
+    assert scraped == {"perdure-operator", "perdure-worker", "perdure-gpu-worker", "perdure-scaler"}
 
 
 def test_versions_of_the_workers_can_be_told_apart(chart: Chart) -> None:

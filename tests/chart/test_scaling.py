@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from perdure_operator.settings import ReceiverSettings
 from perdure_operator.settings import settings_from as operator_settings_from
@@ -10,7 +13,8 @@ from perdure_scaler.demand import Queue
 from perdure_scaler.metrics_api import GROUP, METRIC, VERSION
 from perdure_scaler.settings import ScaledQueue, Settings, TaskType, settings_from
 from perdure_workers.settings import WorkerSettings
-from tests.chart.rendered import LEAST, NAMESPACE, Chart, Document, Refusal, Values, merged, plain_environment
+from tests.chart.promtool import find_promtool, run_promtool
+from tests.chart.rendered import LEAST, NAMESPACE, ROOT, Chart, Document, Refusal, Values, merged, plain_environment
 
 SCALER: Values = {"scaler": {"enabled": True}}
 SCALING: Values = {**SCALER, "worker": {"slots": 20, "autoscaling": {"enabled": True}}}
@@ -196,6 +200,30 @@ def test_keda_asks_prometheus_and_takes_nothing_for_unknown(chart: Chart) -> Non
         "threshold": "20",
         "ignoreNullValues": "false",
     }
+
+
+def test_the_adapters_rule_gives_the_autoscaler_what_one_of_the_scalers_knows(chart: Chart, tmp_path: Path) -> None:
+    """As prometheus-adapter puts a query together: the metric, the namespace, and what the autoscaler selects by."""
+    (rule,) = yaml.safe_load((ROOT / "examples" / "prometheus-adapter.yaml").read_text())["rules"]["external"]
+    spec = chart.one("HorizontalPodAutoscaler", "perdure-worker", LEAST, with_provider("prometheus-adapter"))["spec"]
+    metric = spec["metrics"][0]["external"]["metric"]
+    labels = {"namespace": NAMESPACE, **metric["selector"]["matchLabels"]}
+    matchers = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    query = rule["metricsQuery"].replace("<<.Series>>", metric["name"]).replace("<<.LabelMatchers>>", matchers)
+
+    def told(value: str, **other: str) -> Document:
+        given = ",".join(f'{name}="{each}"' for name, each in {**labels, **other}.items())
+        return {"series": f"{metric['name']}{{{given}}}", "values": value}
+
+    series = [told("7x5", pod="a"), told("_x5", pod="b"), told("99x5", queue="q"), told("99x5", namespace="n")]
+    expected = {"labels": '{queue="perdure-cpu",temporal_namespace="default"}', "value": 7}
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": [
+        {"expr": query, "eval_time": "3m", "exp_samples": [expected]},
+    ]}  # fmt: skip
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}))
+
+    assert rule["seriesQuery"].startswith(METRIC)
+    run_promtool(find_promtool(), "test", "rules", tmp_path / "test.yaml")
 
 
 @pytest.mark.parametrize("provider", ["keda", "prometheus-adapter"])

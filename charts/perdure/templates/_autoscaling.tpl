@@ -20,6 +20,8 @@ spec:
   minReplicaCount: {{ $scaling.minReplicas }}
   maxReplicaCount: {{ $scaling.maxReplicas }}
   pollingInterval: 10
+  # The last pod is KEDA's own to remove; the others go by the behavior below.
+  cooldownPeriod: {{ $scaling.scaleDownSeconds }}
   advanced:
     horizontalPodAutoscalerConfig:
       behavior: {{- include "perdure.scalingBehavior" $scaling | nindent 8 }}

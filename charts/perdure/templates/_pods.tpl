@@ -38,6 +38,22 @@ priorityClassName: {{ . }}
 {{- include "perdure.scheduling" (merge (dict "priorityClassName" $class) .values) -}}
 {{- end }}
 
+{{/* What a drain of nodes takes at a time of a component's pods. Takes {root, component, name, budget}. */}}
+{{- define "perdure.disruptionBudget" -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ .name }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "perdure.labels" . | nindent 4 }}
+spec:
+  maxUnavailable: {{ .budget.maxUnavailable }}
+  # One that is not ready protects nobody, and would hold its node's drain up for as long as it is not.
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels: {{- include "perdure.selector" . | nindent 6 }}
+{{- end }}
+
 {{- define "perdure.imagePullSecrets" -}}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
