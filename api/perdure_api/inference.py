@@ -12,7 +12,7 @@ from array import array
 from enum import StrEnum
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from perdure_api.model import Count, TolerantModel
 from perdure_api.uri import UriError, parse_uri
@@ -233,11 +233,23 @@ class TextSource(TolerantModel):
     field: str = Field(default="text", min_length=1, description="Of jsonl: where the text is.")
 
 
+def _few_enough(texts: object) -> object:
+    """Says what to do, which a limit alone does not."""
+    if isinstance(texts, list) and len(texts) > TEXTS_LIMIT:
+        raise ValueError(
+            f"found {len(texts)} texts; expected at most {TEXTS_LIMIT} inline. Put them into a file in the object "
+            f"store, and its URI into source"
+        )
+    return texts
+
+
 class BatchEmbedInput(TolerantModel):
     """Texts to make vectors of: inline, or in the store."""
 
     model: Uri = Field(description="URI of a folder with a sentence encoder.")
-    texts: list[Text] = Field(default=[], max_length=TEXTS_LIMIT, description="Inline.")
+    texts: Annotated[
+        list[Text], BeforeValidator(_few_enough), Field(max_length=TEXTS_LIMIT, description="Inline.")
+    ] = []
     source: TextSource | None = Field(default=None, description="In the object store, instead.")
     output: Uri | None = Field(
         default=None,

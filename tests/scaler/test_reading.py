@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from temporalio import workflow
 from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
 from temporalio.client import Client
-from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.common import Priority, VersioningBehavior, WorkerDeploymentVersion
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
@@ -183,7 +183,9 @@ class Nothing:
 
 @pytest.mark.temporal
 async def test_a_real_backlog_is_seen_and_its_end_too() -> None:
-    """N tasks that wait, then none; a queue that nobody ever used; a namespace that is not there; and all gone."""
+    """N tasks that wait, with and without priorities; then none; a queue that nobody ever used; a namespace that is
+    not there; and all gone.
+    """
     unused, nowhere = ScaledQueue(Queue("default", "unused")), ScaledQueue(Queue("nowhere", "perdure-cpu"))
     workflows = ScaledQueue(CPU, (TaskType.WORKFLOW,))
     clock, pods = Clock(), Pods([pod('{"perdure-cpu": 2}')])
@@ -197,8 +199,13 @@ async def test_a_real_backlog_is_seen_and_its_end_too() -> None:
                 unused,
                 nowhere,
             )
-            for number in range(7):
-                await client.start_workflow(Nothing.run, id=f"nothing-{number}", task_queue=CPU.name)
+            for number, priority in enumerate((None, 1, 2, 3, 4, 5, 5)):
+                await client.start_workflow(
+                    Nothing.run,
+                    id=f"nothing-{number}",
+                    task_queue=CPU.name,
+                    priority=Priority(priority_key=priority),
+                )
             await _until(reads, clock, workflows, Known(7, 2))
 
             async with Worker(

@@ -25,6 +25,9 @@ Input = TypeVar("Input", bound=BaseModel)
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _DIGEST_CHARACTERS: Final = 16
+_QUEUE_CHARACTERS: Final = 1000
+"""Temporal's (limit.maxIDLength)."""
+_RESERVED_QUEUES: Final = "/_sys/"
 
 
 class Duplicates(StrEnum):
@@ -84,6 +87,16 @@ class WorkflowEntry(Generic[Input]):
             raise EntryError(f"{self.name}: its input is {self.input!r}; expected a pydantic model")
         if not isinstance(self.workflow, str) and _definition(self.workflow) is None:
             raise EntryError(f"{self.name}: {self.workflow!r} is no workflow; put @workflow.defn on the class")
+        if not 0 < len(self.queue) <= _QUEUE_CHARACTERS or not self.queue.isprintable() or self.queue.isspace():
+            raise EntryError(
+                f"{self.name}: its queue is {self.queue[:80]!r} ({len(self.queue)} characters); expected 1 to "
+                f"{_QUEUE_CHARACTERS} characters that can be printed"
+            )
+        if self.queue.startswith(_RESERVED_QUEUES):
+            raise EntryError(
+                f'{self.name}: its queue is {self.queue!r}; expected one that does not begin with "{_RESERVED_QUEUES}"'
+                f", which Temporal keeps for itself"
+            )
         for each in self.activities:
             activity_type(each)
 

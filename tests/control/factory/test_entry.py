@@ -29,9 +29,16 @@ RIGHT: dict[str, Any] = {"name": "greet", "description": "Says hello.", "workflo
         ({"input": dict}, "its input is <class 'dict'>; expected a pydantic model"),
         ({"workflow": Greeting}, "is no workflow; put @workflow.defn on the class"),
         ({"activities": (len,)}, "is no activity; put @activity.defn on it"),
+        ({"queue": ""}, "its queue is '' (0 characters); expected 1 to 1000"),
+        ({"queue": "q" * 1001}, "(1001 characters); expected 1 to 1000"),
+        ({"queue": "a\nb"}, "characters that can be printed"),
+        ({"queue": "/_sys/perdure"}, 'does not begin with "/_sys/", which Temporal keeps for itself'),
     ],
-    ids=["a capital", "too long a name", "no description", "two lines", "no model", "no workflow", "no activity"],
-)
+    ids=[
+        "a capital", "too long a name", "no description", "two lines", "no model", "no workflow", "no activity",
+        "no queue", "too long a queue", "a queue of two lines", "Temporal's queue",
+    ],
+)  # fmt: skip
 def test_an_entry_that_contradicts_itself_says_how(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(EntryError) as raised:
         WorkflowEntry(**{**RIGHT, **wrong})

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from temporalio.client import Client, WorkflowFailureError
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from perdure_api import names
 from perdure_control.factory import Duplicates, Registry, WorkflowEntry, start_workflow
@@ -24,14 +26,15 @@ from perdure_control.factory.errors import (
 )
 from perdure_workers import extensions
 from perdure_workers.process import WORKFLOWS, sandbox
-from tests.control.factory.workflows import GREET, ONCE, Greeted, Greeting
+from tests.control.factory.workflows import GREET, ONCE, Greeted, Greeting, GreetWorkflow, greet
 from tests.temporal_server import cpu_worker, dev_server
 
 pytestmark = [pytest.mark.temporal, pytest.mark.asyncio(loop_scope="module")]
 
 ONE_OF_OURS = dataclasses.replace(ONCE, queue=names.TASK_QUEUE_CPU)
 AGAIN = dataclasses.replace(GREET, name="greet_again", duplicates=Duplicates.REPEAT)
-REGISTRY = Registry({each.name: each for each in (GREET, ONE_OF_OURS, AGAIN, FINE_TUNE)}, {"greet": "tests"})
+ODD = dataclasses.replace(GREET, name="greet_oddly", queue="gpu/größe: 4 | 🦊 %2F")
+REGISTRY = Registry({each.name: each for each in (GREET, ONE_OF_OURS, AGAIN, ODD, FINE_TUNE)}, {"greet": "tests"})
 _people = itertools.count(1)
 
 
@@ -141,6 +144,17 @@ async def test_an_id_of_a_workflow_of_another_type_is_not_joined(client: Client,
 async def test_an_id_that_cannot_be_is_refused(client: Client, id_: str, says: str) -> None:
     with pytest.raises(InvalidId, match=says):
         await start(client, GREET, {"who": "x"}, id_)
+
+
+async def test_a_queue_may_have_odd_characters_in_its_name(client: Client, who: str) -> None:
+    there = await start(client, ODD, {"who": who})
+    workflows, runner = [GreetWorkflow], UnsandboxedWorkflowRunner()
+    with ThreadPoolExecutor(1) as executor:
+        async with Worker(
+            client, task_queue=ODD.queue, workflows=workflows, workflow_runner=runner,
+            activities=[greet], activity_executor=executor, max_concurrent_activities=1,
+        ):  # fmt: skip
+            assert await there.handle.result() == Greeted(text=f"Hello {who}")
 
 
 async def test_an_unknown_name_and_a_wrong_input_start_nothing(client: Client) -> None:
