@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from perdure_api.uri import parse_uri
 from perdure_control.factory import start_workflow
 from perdure_data.stores import Stores
 from perdure_workers.messages import ActivityName
-from tests.cluster.commands import install, temporal_address
+from tests.cluster.commands import install, temporal_address, told
 from tests.cluster.conftest import BUCKET, Document, Kubectl, wait_until
 from tests.docs.markdown import blocks
 from tests.inference.tiny import DIMENSION, write_encoder, write_generator
@@ -40,6 +41,8 @@ from tests.workers.gpu import noted
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(300)]
 
 GUIDE: Final = "docs/guides/inference.md"
+DOCUMENTS: Final = "docs/guides/documents.md"
+EVALUATE: Final = "docs/guides/evaluate.md"
 FOLDER: Final = f"{BUCKET}/gpu-pool-{os.getpid()}"
 WORKERS: Final = 2
 VALUES: Final[dict[str, object]] = {
@@ -50,6 +53,7 @@ VALUES: Final[dict[str, object]] = {
     "modelsLoadedFirst": [f"{FOLDER}/models/wide"],
 }
 FILES, ROWS = 8, 250
+LINES: Final = 10_000
 TEXTS: Final = 60
 """Of each small task: a fraction of a second for the wide encoder."""
 AT_A_TIME: Final = 2 * WORKERS
@@ -232,9 +236,9 @@ def types(system: Kubectl, folder: Path, input_: str, shell: str) -> Any:
     return json.loads(said.stdout)
 
 
-def block(language: str, number: int) -> str:
-    """A block of the guide, its URIs led to this run's folder; a tiny model is a folder."""
-    text = [each.text for each in blocks(language) if each.page == GUIDE][number]
+def block(language: str, number: int, page: str = GUIDE) -> str:
+    """A block of a guide, its URIs led to this run's folder; a tiny model is a folder."""
+    text = [each.text for each in blocks(language) if each.page == page][number]
     return re.sub(r"s3://perdure/(\S+?)(?:/smollm2-135m\.gguf)?(?=[\s\"]|$)", rf"{FOLDER}/\1", text)
 
 
@@ -258,3 +262,48 @@ def test_vectors_and_answers_are_asked_for_as_the_guide_says(
     assert answer["completionTokens"] == 60
     assert answer["text"]
     wait_until(lambda: len(pods(system)) == WORKERS, 1, lambda: "a worker has ended")
+
+
+def test_ten_thousand_lines_are_ingested_and_searched_as_the_guide_says(
+    system: Kubectl, stores: Stores, pool: None, tmp_path: Path
+) -> None:
+    lines = [f"Line {number}: {text}" for number, text in enumerate(documents(LINES))]
+    for first in range(0, LINES, LINES // 100):
+        content = "\n\n".join(lines[first : first + LINES // 100])
+        stores.put(parse_uri(f"{FOLDER}/documents/{first:05}.txt"), content.encode())
+    ingest, search = (block("sh", number, DOCUMENTS) for number in range(2))
+    # The tiny encoder reads 48 tokens of a chunk: none begins like another.
+    wish, run = f"{block('yaml', 0, DOCUMENTS)}chunkOverlap: 0\n", ingest.replace("documents.yaml", "input.yaml")
+
+    ingested, again = (types(system, tmp_path, wish, run) for _ in range(2))
+    shown = types(system, tmp_path, "", f"{search.strip()} -o json")["hits"]
+    same = search.replace('"Who made the heaven?"', shlex.quote(shown[1]["text"]))
+    (found, _) = types(system, tmp_path, "", f"{same.strip()} -o json")["hits"]
+
+    assert (ingested["documents"], ingested["written"], ingested["refused"]) == (100, 100, 0)
+    assert (again["unchanged"], again["written"]) == (100, 0)
+    assert len(shown) == 2
+    assert (found["document"], found["start"]) == (shown[1]["document"], shown[1]["start"])
+    assert found["score"] == pytest.approx(1.0, abs=1e-4)
+    document = stores.read(parse_uri(found["document"]), limit_bytes=1 << 20).decode()
+    assert document[found["start"] : found["end"]] == found["text"]
+
+
+def test_a_suite_is_scored_as_the_guide_says(system: Kubectl, stores: Stores, pool: None, tmp_path: Path) -> None:
+    suite, wish = (block("yaml", number, EVALUATE) for number in range(2))
+    stores.put(parse_uri(f"{FOLDER}/suites/geography.yaml"), suite.encode())
+
+    verdict = types(system, tmp_path, wish, block("sh", 0, EVALUATE).replace("eval.yaml", "input.yaml"))
+
+    assert (verdict["n"], verdict["passed"]) == (3, True)
+    assert 0 <= verdict["interval"]["low"] <= verdict["score"] <= verdict["interval"]["high"] <= 1
+    assert verdict["uri"] == f"{FOLDER}/results/base.json"
+
+
+def test_each_worker_tells_how_many_slots_it_has(system: Kubectl, pool: None) -> None:
+    """Where a Prometheus finds it, by the PodMonitor; and to those who look at `/readyz`."""
+    metrics, ready = told(system, "gpu-worker", "/metrics"), told(system, "gpu-worker", "/readyz")
+
+    assert metrics.count('perdure_worker_slots{queue="perdure-gpu"} 1.0') == WORKERS
+    assert metrics.count('perdure_worker_slots_used{queue="perdure-gpu"} 0.0') == WORKERS
+    assert ready.count("polling for models: ok") == WORKERS
