@@ -40,6 +40,8 @@ class Models:
     embedded: list[str] = field(default_factory=list)
     """Every text that was."""
     answers: dict[str, str] = field(default_factory=dict)
+    asked: list[Generate] = field(default_factory=list)
+    """Every request for answers."""
 
     @activity.defn(name="embed_texts")
     async def embed_texts(self, request: EmbedTexts) -> Embedded:
@@ -63,6 +65,7 @@ class Models:
 
     @activity.defn(name="generate")
     async def generate(self, request: Generate) -> Generated:
+        self.asked.append(request)
         texts = [
             GeneratedText(
                 text=self.answers.get(prompt, "?"), prompt_tokens=1, completion_tokens=1,

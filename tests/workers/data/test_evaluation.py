@@ -90,6 +90,14 @@ async def test_the_same_evaluation_gives_the_same_verdict_but_for_its_seconds(ev
     assert await evaluate(20) == await evaluate(20)
 
 
+async def test_nothing_that_is_asked_beside_a_case_changes_its_answer(evaluate: Run) -> None:
+    MODELS.asked.clear()
+    await evaluate()
+
+    assert MODELS.asked
+    assert all(request.exact and not request.temperature for request in MODELS.asked)
+
+
 async def test_a_large_suite_goes_page_by_page(evaluate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suites, "PAGE_CASES", 7)
 
