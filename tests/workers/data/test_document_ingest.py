@@ -253,3 +253,16 @@ async def test_a_search_in_a_store_that_is_none_says_so(search: Run) -> None:
         "StoreNotFound",
         True,
     )
+
+
+async def test_more_than_temporal_takes_is_refused_with_what_to_ask_for(ingest: Run, search: Run, source: Path) -> None:
+    """Of chunks of the largest size, in a script of two bytes a character."""
+    for number in range(60):
+        (source / f"{number}.txt").write_text(f"Number {number}. " + "слово " * 3_300)
+    await ingest(chunkSize=20_000, chunkOverlap=0)
+
+    type_, message = await refusal(search("слово", 100))
+
+    assert type_ == "InvalidRequest"
+    assert message.endswith("Ask for fewer of them (count), or ingest with a smaller chunkSize")
+    assert len((await search("слово", 20)).hits) == 20

@@ -55,6 +55,8 @@ BATCH_DOCUMENTS: Final = 64
 BATCH_BYTES: Final = 16 << 20
 """Of documents that are chunked in one step, and in memory at one time; a larger one is alone."""
 _STAGED_LIMIT_BYTES: Final = 1 << 30
+_ANSWER_BYTES: Final = 1_900_000
+"""Of what a search finds: Temporal takes 2 MiB."""
 
 log = structlog.get_logger(__name__)
 
@@ -108,7 +110,7 @@ class DocumentActivities:
         """The chunks nearest to a vector.
 
         Raises:
-            ApplicationError: StoreMismatch.
+            ApplicationError: StoreMismatch; InvalidRequest where they are more than Temporal takes.
         """
         return await _working(lambda _: self._search(request))
 
@@ -244,20 +246,26 @@ class DocumentActivities:
                 f"{request.store} holds vectors of {encoder.fingerprint}, and the model at {encoder.model} is another "
                 f"one now ({request.model_fingerprint}); put that model back, or ingest into another store"
             )
-        return VectorsFound(
-            hits=[
-                Hit(
-                    document=found.document,
-                    start=found.chunk.start,
-                    end=found.chunk.end,
-                    page=found.chunk.page,
-                    headings=list(found.chunk.headings),
-                    score=round(found.score, 6),
-                    text=found.chunk.text,
-                )
-                for found in store.nearest(request.vector, request.count)
-            ]
-        )
+        hits = [
+            Hit(
+                document=found.document,
+                start=found.chunk.start,
+                end=found.chunk.end,
+                page=found.chunk.page,
+                headings=list(found.chunk.headings),
+                score=round(found.score, 6),
+                text=found.chunk.text,
+            )
+            for found in store.nearest(request.vector, request.count)
+        ]
+        size = sum(len(hit.model_dump_json().encode()) for hit in hits)
+        if size > _ANSWER_BYTES:
+            raise _problem(
+                DocumentProblem.INVALID_REQUEST,
+                f"the {len(hits)} chunks that are nearest have {size} bytes; expected at most {_ANSWER_BYTES} in all, "
+                f"which is what Temporal takes. Ask for fewer of them (count), or ingest with a smaller chunkSize",
+            )
+        return VectorsFound(hits=hits)
 
     def _look_at_store(self, uri: str) -> None:
         """Asks our own client first: it tells a bucket that is not there from one that may not be read."""
