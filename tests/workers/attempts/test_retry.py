@@ -75,13 +75,44 @@ def test_any_other_end_than_a_good_one_counts_as_failed(reason: Reason) -> None:
     assert count(counters, Outcome(reason=Reason.COMPLETED, message="")) == counters
 
 
+@pytest.mark.parametrize(
+    ("reason", "counter"),
+    [
+        (Reason.FAILED, "failed"),
+        (Reason.HUNG, "failed"),
+        (Reason.OUT_OF_DISK, "failed"),
+        (Reason.PEER_LOST, "failed"),
+        (Reason.DIVERGED, "failed"),
+        (Reason.JOB_DELETED, "disrupted"),
+        (Reason.FENCED, "disrupted"),
+        (Reason.SUSPENDED, "suspended"),
+        (Reason.NO_CAPACITY, "unplaced"),
+        (Reason.IMAGE_PULL_FAILED, "unplaced"),
+        (Reason.REGROWN, None),
+    ],
+)
+def test_each_end_is_counted_in_one_place_and_what_was_asked_for_in_none(reason: Reason, counter: str | None) -> None:
+    before = AttemptCounters(started=9, failed=1, disrupted=2, suspended=3, unplaced=4)
+    expected = before.model_copy(update={counter: getattr(before, counter) + 1} if counter else {})
+
+    assert count(before, Outcome(reason=reason, message="")) == expected
+
+
+@pytest.mark.parametrize("reason", [Reason.SUSPENDED, Reason.REGROWN])
+def test_what_was_told_to_end_goes_on_without_a_pause(reason: Reason) -> None:
+    assert after(reason, started=1000, suspended=999) == Again(0)
+
+
 @pytest.mark.parametrize(("disrupted", "seconds"), [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (999, 60)])
 def test_the_pause_after_a_disruption_begins_short_and_stops_growing(disrupted: int, seconds: float) -> None:
     assert after(Reason.DISRUPTED, disrupted=disrupted) == Again(seconds)
 
 
 def test_disruptions_have_a_bound_of_their_own() -> None:
-    assert isinstance(after(Reason.DISRUPTED, disrupted=MAX_DISRUPTIONS), GiveUp)
+    assert isinstance(after(Reason.DISRUPTED, disrupted=MAX_DISRUPTIONS - 1), Again)
+    assert after(Reason.DISRUPTED, disrupted=MAX_DISRUPTIONS) == GiveUp(
+        Reason.DISRUPTED, "taken away 1000 times; the last time: why"
+    )
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,8 @@ class Hindrances:
         self._hindered: PodFacts | None = None
         """The pod that was last asked about, with the answer."""
         self._asked_at = -math.inf
-
-    @property
-    def is_known(self) -> bool:
-        """Whether a node has said why it does not start a pod."""
-        return self._hindered is not None and bool(self._hindered.hindrance)
+        self.is_known = False
+        """Whether what was seen last has in it why a node does not start a pod."""
 
     async def why_no_pod(self, view: AttemptView) -> str | None:
         """What the Job controller says of pods that it may not create; as far as it is known where nobody answers."""
@@ -50,6 +47,7 @@ class Hindrances:
 
     async def seen_in(self, view: AttemptView, waited_seconds: float) -> AttemptView:
         """The view, with why a node does not start one of its pods, where that takes long."""
+        self.is_known = False
         slow = next((pod for pod in view.pods if pod.on_its_way), None)
         if slow is None or waited_seconds < SLOW_SECONDS:
             return view
@@ -58,6 +56,7 @@ class Hindrances:
             self._hindered = _latest(self._hindered, replace(slow, hindrance=await self._why_not_started(slow)))
         if self._hindered is None or self._hindered.uid != slow.uid:
             return view
+        self.is_known = bool(self._hindered.hindrance)
         told = replace(slow, hindrance=self._hindered.hindrance)
         return replace(view, pods=tuple(told if pod is slow else pod for pod in view.pods))
 
