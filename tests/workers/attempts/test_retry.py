@@ -59,6 +59,14 @@ def test_failures_are_tried_again_until_max_attempts_have_failed(reason: Reason)
     )
 
 
+def test_an_only_attempt_is_called_so() -> None:
+    failed = Outcome(reason=Reason.FAILED, message="why")
+
+    assert decide(failed, AttemptCounters(failed=1), RetrySpec(max_attempts=1)) == GiveUp(
+        Reason.MAX_ATTEMPTS_REACHED, "its only attempt failed; the last one: why"
+    )
+
+
 @pytest.mark.parametrize("reason", [Reason.DISRUPTED, Reason.JOB_DELETED, Reason.FENCED])
 def test_a_lost_attempt_does_not_use_up_the_retry_budget(reason: Reason) -> None:
     counters = count(AttemptCounters(started=9, failed=2, disrupted=6), Outcome(reason=reason, message="why"))
