@@ -47,6 +47,8 @@ class PerdureProgress(TolerantModel):
     """Our part of a report."""
 
     step: Count
+    from_step: Count | None = None
+    """That the attempt went on from."""
     total_steps: Count | None = None
     tokens_per_second: float | None = Field(default=None, ge=0)
     metrics: Metrics = {}

@@ -55,6 +55,7 @@ class ProgressStatus(TolerantModel):
     """How far the current attempt is, as its pod last told."""
 
     step: int | None = Field(default=None, ge=0, description="Optimizer steps done.")
+    from_step: int | None = Field(default=None, ge=0, description="Step that this attempt went on from.")
     total_steps: int | None = Field(default=None, ge=0, description="Optimizer steps to do.")
     percent: int | None = Field(default=None, ge=0, le=100, description="Share done.")
     eta_seconds: int | None = Field(default=None, ge=0, description="Estimated time to the end of training.")

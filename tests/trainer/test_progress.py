@@ -148,7 +148,7 @@ def ignore(_: Command) -> None:
 
 def test_a_report_speaks_both_languages() -> None:
     checkpoint = CheckpointRef(uri="s3://b/c", step=9)
-    found = progress_report(step_report(10), checkpoint, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)).to_wire()
+    found = progress_report(step_report(10), checkpoint, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), 4).to_wire()
     assert found == {
         "trainerStatus": {
             "progressPercentage": 25,
@@ -162,6 +162,7 @@ def test_a_report_speaks_both_languages() -> None:
         },
         "perdure": {
             "step": 10,
+            "fromStep": 4,
             "totalSteps": 40,
             "tokensPerSecond": 123.4,
             "metrics": {"loss": 2.5, "learning_rate": 0.0001, "grad_norm": 0.7},

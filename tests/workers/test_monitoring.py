@@ -138,9 +138,14 @@ class Beside:
 
 def told_to_stop(rank: int) -> Document:
     """A pod that the Job controller has ended, because another one failed."""
+    return killed(rank, exit_code=143)
+
+
+def killed(rank: int = 0, exit_code: int = 137) -> Document:
+    """A pod whose container ended without a word."""
     pod = pod_of(1, version=2, rank=rank, words={})
     pod["status"]["phase"] = "Failed"
-    pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] = 143
+    pod["status"]["containerStatuses"][0]["state"]["terminated"] = {"exitCode": exit_code, "reason": "Error"}
     return pod
 
 
@@ -218,6 +223,17 @@ async def test_the_end_of_an_attempt_costs_as_much_as_that_of_one_node_however_m
     assert (end.outcome.reason, end.outcome.pod_remains) == (Reason.DISRUPTED, False)
     assert f"job-1-{nodes - 1}" in end.outcome.message
     assert len(beside.small.asked) - running <= REQUESTS_OF_AN_END
+
+
+async def test_of_an_attempt_that_was_killed_the_steps_are_known_by_its_reports(beside: Beside) -> None:
+    beside.begin(1)
+    beside.small.status["progress"] = {"step": 9, "fromStep": 5, "lastUpdated": "2026-01-01T00:00:00Z"}
+    monitoring_ = beside.monitor(1)
+    await beside.until(lambda: monitoring_.looks > 0)
+    beside.index.pods.put(killed())
+
+    end = await monitoring_.end
+    assert (end.outcome.reason, end.from_step, end.to_step) == (Reason.FAILED, 5, 9)
 
 
 async def test_when_an_attempt_ended_is_told_by_temporals_clock(beside: Beside) -> None:

@@ -256,7 +256,8 @@ class Run:
             return
         self._line.show(report, eta_seconds(report))
         self._confirm()
-        told = progress_report(report, self._writer.newest if self._writer else None, now)
+        newest = self._writer.newest if self._writer else None
+        told = progress_report(report, newest, now, self._from_step)
         self._journal.step(report, told)
         if self._reporter:
             self._reporter.tell(told)

@@ -35,6 +35,11 @@ def told(step: int | None, checkpoint: int | None = None) -> Told:
     return Told(JOB, ProgressStatus(step=step, last_updated=NOW), saved)
 
 
+@pytest.mark.parametrize(("ours", "from_step"), [({"step": 9, "fromStep": 5}, 5), ({"step": 9}, None), (None, None)])
+def test_from_where_an_attempt_went_on_is_what_it_tells(ours: dict[str, Any] | None, from_step: int | None) -> None:
+    assert read({"perdure": ours}).from_step == from_step
+
+
 AT_THE_END = "2026-01-01T00:00:09Z"
 
 

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from perdure_trainer.loop import StepReport
 
 
-def progress_report(step: StepReport, checkpoint: CheckpointRef | None, time: datetime) -> ProgressReport:
-    """The report of a step."""
+def progress_report(
+    step: StepReport, checkpoint: CheckpointRef | None, time: datetime, from_step: int | None = None
+) -> ProgressReport:
+    """The report of a step, of an attempt that went on from another one."""
     metrics = {
         "loss": step.loss,
         "learning_rate": step.learning_rate,
@@ -29,6 +31,7 @@ def progress_report(step: StepReport, checkpoint: CheckpointRef | None, time: da
         ),
         perdure=PerdureProgress(
             step=step.position.step,
+            from_step=from_step,
             total_steps=step.total_steps,
             tokens_per_second=step.labels_per_second,
             metrics=metrics,

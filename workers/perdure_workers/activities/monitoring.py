@@ -89,7 +89,7 @@ class MonitorActivities:
         ended_at = clock.now()
         # Both before the flush: that forgets.
         shown = await self._shown(request)
-        reached = self._reached(key, outcome, shown)
+        reached, begun = self._reached(key, outcome, shown), self._begun(key, outcome, shown)
         saved = newest_checkpoint(outcome.words, self._board.get(key), shown, key)
         self._take_last_words(key, request.job, outcome.words, shown)
         outcome = await self._kept(request, outcome)
@@ -103,7 +103,7 @@ class MonitorActivities:
         )
         return AttemptEnd(
             outcome=outcome,
-            from_step=outcome.words.from_step,
+            from_step=begun,
             to_step=reached,
             checkpoint_step=saved,
             ended_at=ended_at,
@@ -143,6 +143,12 @@ class MonitorActivities:
         if told:
             return told.progress.step
         return shown.progress.step if shown and shown.progress and not outcome.completed else None
+
+    def _begun(self, key: AttemptKey, outcome: Outcome, shown: TrainingJobStatus | None) -> int | None:
+        """The step that the attempt went on from, by the same three: one that is killed leaves no words."""
+        told = self._board.get(key)
+        progress = told.progress if told else shown.progress if shown else None
+        return progress.from_step if outcome.words.from_step is None and progress else outcome.words.from_step
 
     def _take_last_words(
         self, key: AttemptKey, job: JobRef, words: TerminationMessage, shown: TrainingJobStatus | None

@@ -175,6 +175,7 @@ def read_report(report: ProgressReport, now: str) -> tuple[ProgressStatus, Check
         percent = min(100, 100 * step // total)
     progress = ProgressStatus(
         step=step,
+        from_step=ours.from_step if ours else None,
         total_steps=total,
         percent=percent,
         eta_seconds=kubeflow.estimated_remaining_seconds,
