@@ -8,12 +8,12 @@ from temporalio.worker import SlotPermit, SlotReserveContext
 
 from perdure_workers.gate import Gate
 
-_STARTS_OF_SLOTS: Final = 4
-"""One slot in so many may be for a workflow that is new here."""
+_STARTS_OF_SLOTS: Final = 2
+"""One slot in so many may be for a workflow that is new here. Fewer would hold a burst up where an API server is slow."""
 
 
 class WorkflowSlots(Gate):
-    """So many slots, of which only some are for workflows that are new to the worker: that begin, or come from another.
+    """So many slots, of which only half are for workflows that are new to the worker: that begin, or come from another.
 
     In a burst all slots would else be taken by those that begin, which for each of them is the longest task, and what
     has ended would be told seconds later. The others' tasks are those of a sticky queue.
