@@ -9,7 +9,7 @@ from temporalio.worker import SlotPermit, SlotReserveContext
 from perdure_workers.gate import Gate
 
 _STARTS_OF_SLOTS: Final = 2
-"""One slot in so many may be for a workflow that is new here. Fewer would hold bursts up where an API server is slow."""
+"""One slot in so many may be for a workflow that is new here. Fewer would hold bursts up where the API is slow."""
 
 
 class WorkflowSlots(Gate):
