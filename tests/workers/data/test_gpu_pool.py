@@ -43,6 +43,7 @@ async def test_a_worker_of_the_gpu_pool_serves_documents_too(tmp_path: Path) -> 
     assert found.hits[0].score == pytest.approx(1.0, abs=1e-4)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:lance.*")
 async def test_a_worker_that_is_killed_amid_an_ingestion_costs_nothing_but_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
