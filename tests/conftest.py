@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import hypothesis
@@ -30,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from perdure_api.crd import PLAIN as CRD
 from perdure_devcluster.binaries import build_binaries
 from perdure_devcluster.paths import paths_from_environment
+from tests.postgresql import Database, installed, running_postgresql
 
 ACCESS_KEY = "perdure-test"
 SECRET_KEY = "perdure-test-secret"
@@ -131,6 +133,24 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
     """One S3 for the whole test run."""
     with running_object_store(tmp_path_factory.mktemp("seaweedfs")) as store:
         yield store
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Database]:
+    """One PostgreSQL with pgvector for the whole test run."""
+    if not installed() or find_spec("psycopg") is None:
+        pytest.skip("found no PostgreSQL or no psycopg; install what locks/dev.txt pins")
+    (port,) = _free_ports(1)
+    with running_postgresql(port) as database:
+        yield database
+
+
+@pytest.fixture
+def pgvector(postgresql: Database, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URI of a table of the test's own, which the environment of this process opens."""
+    for name, value in postgresql.environment.items():
+        monkeypatch.setenv(name, value)
+    return postgresql.uri(f"chunks_{next(_places)}")
 
 
 _places = itertools.count(1)

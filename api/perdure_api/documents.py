@@ -12,7 +12,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from perdure_api.inference import Text, Uri
 from perdure_api.model import Count, TolerantModel
-from perdure_api.uri import SCHEMES, UriError, parse_uri
+from perdure_api.uri import UriError
+from perdure_api.vectors_uri import is_database, parse_vectors_uri
 
 REFUSALS_TOLD: Final = 100
 """Of the documents that were not read; more are counted only."""
@@ -32,14 +33,8 @@ class DocumentProblem(StrEnum):
 
 
 def _checked_store(uri: str) -> str:
-    scheme = uri.partition("://")[0]
-    if scheme not in SCHEMES:
-        raise ValueError(
-            f'"{uri}" is no vector store that this version speaks to; expected a folder for LanceDB at s3://, gs://, '
-            f"az:// or file://, such as s3://bucket/vectors"
-        )
     try:
-        parse_uri(uri)
+        parse_vectors_uri(uri)
     except UriError as error:
         raise ValueError(str(error)) from error
     return uri
@@ -52,13 +47,18 @@ class DocumentIngestInput(TolerantModel):
     """Documents that are to be found by what they mean."""
 
     source: Uri = Field(description="A document, or a folder with documents, and folders of them, in the object store.")
-    store: VectorsUri = Field(description="Vector store: a folder for LanceDB.")
+    store: VectorsUri = Field(description="Vector store: a folder for LanceDB, or a table for pgvector.")
     model: Uri = Field(description="URI of a folder with a sentence encoder.")
     chunk_size: int = Field(default=1000, ge=50, le=20_000, description="Characters of a chunk, about.")
     chunk_overlap: int = Field(default=150, ge=0, description="Characters in common with the chunk before, at most.")
     remove_missing: bool = Field(default=True, description="What is no more in the source goes out of the store.")
     may_be_empty: bool = Field(
         default=False, description="true: a source without documents is none by mistake, and all go out of the store."
+    )
+    staging: Uri | None = Field(
+        default=None,
+        description="Folder in the object store for what the steps leave for each other. Left out: staging in the "
+        "vector store, or, where that is a database, _staging in the source.",
     )
 
     @model_validator(mode="after")
@@ -70,6 +70,17 @@ class DocumentIngestInput(TolerantModel):
         if f"{self.store.rstrip('/')}/".startswith(f"{self.source.rstrip('/')}/"):
             raise ValueError(f"the store {self.store} is in the source {self.source}; give it a folder beside that")
         return self
+
+    @property
+    def staging_folder(self) -> str:
+        """URI of the folder in which every run has one of its own, and takes it away at its end."""
+        if self.staging is not None:
+            return self.staging.rstrip("/")
+        if not is_database(self.store):
+            return f"{self.store.rstrip('/')}/staging"
+        above, _, name = self.source.rstrip("/").rpartition("/")
+        # Nothing can be below a document. What begins with an underscore is passed over as one.
+        return f"{above}/_staging" if "." in name else f"{above}/{name}/_staging"
 
 
 class DocumentRefusal(TolerantModel):

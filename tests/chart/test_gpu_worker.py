@@ -76,6 +76,27 @@ def test_it_runs_where_it_is_told(chart: Chart) -> None:
     assert place.items() <= pod(chart, POOL, {"gpuWorker": place}).items()
 
 
+def test_the_credentials_of_a_postgresql_are_for_it_alone(chart: Chart) -> None:
+    values = merged(POOL, {"gpuWorker": {"postgresql": {"secretName": "vectors"}}})
+    spec = pod(chart, values)
+    (container,) = spec["containers"]
+
+    assert container["envFrom"] == [
+        {"secretRef": {"name": "perdure-object-store", "optional": True}},
+        {"secretRef": {"name": "vectors"}},
+    ]
+    (volume,) = [each["secret"] for each in spec["volumes"] if each["name"] == "postgresql"]
+    assert volume == {"secretName": "vectors", "optional": True, "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+    assert {"name": "postgresql", "mountPath": "/etc/perdure/postgresql", "readOnly": True} in container["volumeMounts"]
+    assert [each["metadata"]["name"] for each in chart.documents(LEAST, values) if "vectors" in str(each)] == [
+        "perdure-gpu-worker"
+    ]
+    assert "postgresql" not in str(deployment(chart, POOL))
+    alone = {"objectStore": {"secretName": ""}}
+    assert pod(chart, values, alone)["containers"][0]["envFrom"] == [{"secretRef": {"name": "vectors"}}]
+    assert "envFrom" not in pod(chart, POOL, alone)["containers"][0]
+
+
 def test_an_upgrade_needs_no_gpu_to_spare(chart: Chart) -> None:
     assert deployment(chart, POOL)["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
 

@@ -93,7 +93,7 @@ def fields(document: Any) -> Any:
 async def test_documents_md_is_followed_from_ingestion_to_search(reader: Reader) -> None:
     put("s3://perdure/documents/genesis.md", GENESIS)
     put("s3://perdure/documents/john/11.txt", "Jesus wept.")
-    [wish], [ingest, search] = page(DOCUMENTS, "yaml"), page(DOCUMENTS, "sh")
+    (wish, _), (ingest, search, _) = page(DOCUMENTS, "yaml"), page(DOCUMENTS, "sh")
     (reader.folder / "documents.yaml").write_text(wish)
 
     status, ingested = await reader.types(ingest)
@@ -106,6 +106,27 @@ async def test_documents_md_is_followed_from_ingestion_to_search(reader: Reader)
     # The scores are the stand-in's.
     without_scores = [re.sub(r"(?m)^\d\.\d{3}", "", text) for text in (found, page(DOCUMENTS, "text")[0])]
     assert without_scores[0] == without_scores[1]
+
+
+async def test_documents_md_says_all_that_is_different_with_postgresql(reader: Reader, pgvector: str) -> None:
+    put("s3://perdure/documents/genesis.md", GENESIS)
+    put("s3://perdure/documents/john/11.txt", "Jesus wept.")
+    (first, wish), (ingest, search, secret) = page(DOCUMENTS, "yaml"), page(DOCUMENTS, "sh")
+    (folder,), (table,) = (re.findall("(?m)^store: (.*)$", each) for each in (first, wish))
+    assert first.replace(folder, table) == wish
+    (reader.folder / "documents.yaml").write_text(wish.replace(table, pgvector))
+
+    status, ingested = await reader.types(ingest)
+    found = (await reader.types(search.replace(folder, f"'{pgvector}'")))[1]
+    listed = [str(info.uri) for info in Stores().list_objects(parse_uri("s3://perdure/documents"))]
+
+    assert (status, {**json.loads(ingested), "tokens": 41}) == (0, json.loads(page(DOCUMENTS, "json")[0]))
+    without_scores = [re.sub(r"(?m)^\d\.\d{3}", "", text) for text in (found, page(DOCUMENTS, "text")[0])]
+    assert without_scores[0] == without_scores[1]
+    assert sorted(listed) == ["s3://perdure/documents/genesis.md", "s3://perdure/documents/john/11.txt"]
+    # The Secret has what the environment of this test has, and the host of the URI.
+    assert set(re.findall(r"(PG\w+)=", secret)) == {"PGHOST", "PGUSER", "PGPASSWORD"}
+    assert re.findall(r"PGHOST=(\S+)", secret)[0] in table
 
 
 async def test_evaluate_md_is_followed_from_suite_to_gate(reader: Reader) -> None:

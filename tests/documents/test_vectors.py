@@ -28,13 +28,21 @@ def kept(document: str, *texts: str, revision: str = "r1") -> list[Kept]:
     ]
 
 
-@pytest.fixture(params=["file", "s3"])
-def again(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], VectorStore]:
-    """Opens the same store each time, on a disk and in a real object store."""
-    uri = tmp_path.as_uri()
-    if request.param == "s3":
-        uri = f"{request.getfixturevalue('s3_folder')}/vectors"
-        Stores().put(parse_uri(uri).child("bucket"), b"is there now")
+@pytest.fixture(params=["file", "s3", "postgresql"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty store: LanceDB on a disk and in a real object store, and a real PostgreSQL."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("pgvector"))
+    if request.param == "file":
+        return tmp_path.as_uri()
+    uri = f"{request.getfixturevalue('s3_folder')}/vectors"
+    Stores().put(parse_uri(uri).child("bucket"), b"is there now")
+    return uri
+
+
+@pytest.fixture
+def again(uri: str) -> Callable[[], VectorStore]:
+    """Opens the same store each time."""
     return lambda: open_vectors(uri)
 
 
@@ -83,8 +91,8 @@ def test_documents_are_removed_and_no_others(again: Callable[[], VectorStore]) -
     assert set(texts(again())) == {documents[1], documents[2]}
 
 
-def test_many_documents_are_asked_for_and_removed_at_once(tmp_path: Path) -> None:
-    store = open_vectors(tmp_path.as_uri())
+def test_many_documents_are_asked_for_and_removed_at_once(uri: str) -> None:
+    store = open_vectors(uri)
     documents = [f"s3://b/{number:04}" for number in range(1200)]
     store.replace([each for document in documents for each in kept(document, "x")], documents, ENCODER)
 
@@ -93,8 +101,8 @@ def test_many_documents_are_asked_for_and_removed_at_once(tmp_path: Path) -> Non
     assert store.documents_below("s3://b") == {documents[-1]}
 
 
-def test_vectors_of_another_dimension_are_refused(tmp_path: Path) -> None:
-    store = open_vectors(tmp_path.as_uri())
+def test_vectors_of_another_dimension_are_refused(uri: str) -> None:
+    store = open_vectors(uri)
     store.replace(kept("s3://b/a", "x"), ["s3://b/a"], ENCODER)
 
     with pytest.raises(StoreMismatch) as put:
@@ -103,22 +111,44 @@ def test_vectors_of_another_dimension_are_refused(tmp_path: Path) -> None:
         store.nearest([1.0, 0.0], 1)
 
     assert str(put.value) == (
-        f"{tmp_path.as_uri()} holds vectors of 3 numbers by file:///models/mini, and file:///models/maxi makes vectors "
+        f"{uri} holds vectors of 3 numbers by file:///models/mini, and file:///models/maxi makes vectors "
         f"of 4; give that model, or another store"
     )
     assert "holds vectors of 3 numbers, and asked was one of 2" in str(asked.value)
+    with pytest.raises(StoreMismatch, match="holds vectors of 3 numbers"):
+        store.replace([], ["s3://b/a"], Encoder("file:///models/maxi", "sha256:2", 4))
     assert set(texts(store)) == {"s3://b/a"}
 
 
-def test_vectors_of_another_model_are_refused_even_where_they_have_as_many_numbers(tmp_path: Path) -> None:
-    store = open_vectors(tmp_path.as_uri())
+def test_vectors_of_another_model_are_refused_even_where_they_have_as_many_numbers(uri: str) -> None:
+    store = open_vectors(uri)
     store.replace(kept("s3://b/a", "x"), ["s3://b/a"], ENCODER)
 
     with pytest.raises(StoreMismatch, match="is another model"):
         store.replace(kept("s3://b/a", "x"), ["s3://b/a"], Encoder("file:///models/mini", "sha256:9", 3))
 
 
-@pytest.mark.parametrize("uri", ["qdrant://host:6333/chunks", "postgresql://host/db", "vectors", "s3://bucket"])
+def test_documents_without_chunks_are_gone_and_a_store_without_any_stays_empty(uri: str) -> None:
+    store = open_vectors(uri)
+    store.remove(["s3://b/a"])
+    store.tidy()
+    assert (store.revisions(["s3://b/a"]), store.documents_below("s3://b"), store.encoder()) == ({}, set(), None)
+    store.replace([*kept("s3://b/a", "x"), *kept("s3://b/b", "y")], ["s3://b/a", "s3://b/b"], ENCODER)
+
+    store.replace([], ["s3://b/a"], ENCODER)
+
+    assert texts(store) == {"s3://b/b": ["y"]}
+
+
+def test_what_is_below_a_folder_is_told_by_the_bytes_of_its_name(uri: str) -> None:
+    names = ["s3://b/Ä", "s3://b/Ä/ü", "s3://b/Ä/%2F_", "s3://b/Ä-1", "s3://b/Ä0", "s3://b/a/Ä/x", "s3://b/Ä/deep/z"]
+    store = open_vectors(uri)
+    store.replace([each for name in names for each in kept(name, "x")], names, ENCODER)
+
+    assert store.documents_below("s3://b/Ä") == {names[0], names[1], names[2], names[6]}
+
+
+@pytest.mark.parametrize("uri", ["qdrant://host:6333/chunks", "mysql://host/db", "vectors", "s3://bucket"])
 def test_other_kinds_of_stores_are_refused_in_one_sentence(uri: str) -> None:
     with pytest.raises(StoreMismatch, match=r"; (expected a folder for LanceDB at s3://|write s3://bucket/path)"):
         open_vectors(uri)

@@ -28,7 +28,7 @@ _LIBRARIES: Final = ("lancedb", "markdown_it", "numpy", "pyarrow", "pypdf", "reg
 
 
 def missing_library() -> str | None:
-    """A library of the extra `documents` that is not installed here; None: all are."""
+    """A library that all of this work stands on and that is not installed here; None: all are."""
     return next((name for name in _LIBRARIES if find_spec(name) is None), None)
 
 

@@ -17,6 +17,10 @@ class StoreMismatch(VectorStoreError):
     """It never will: what was asked does not fit what is in it. The message says what to do."""
 
 
+class StoreDenied(VectorStoreError):
+    """It does not let us in, or does not let us do this. The message says what to do."""
+
+
 @dataclass(frozen=True)
 class Kept:
     """A chunk of a document with its vector, as it is kept."""
@@ -50,6 +54,37 @@ class Encoder:
     """URI."""
     fingerprint: str
     dimension: int
+
+
+def refuse_other_encoder(place: object, there: Encoder, given: Encoder) -> None:
+    """Nothing, where vectors of the one are comparable with those of the other.
+
+    Raises:
+        StoreMismatch: they are not.
+    """
+    if there.dimension != given.dimension:
+        raise StoreMismatch(
+            f"{place} holds vectors of {there.dimension} numbers by {there.model}, and {given.model} makes vectors of "
+            f"{given.dimension}; give that model, or another store"
+        )
+    if there.fingerprint != given.fingerprint:
+        raise StoreMismatch(
+            f"{place} holds vectors by {there.model} ({there.fingerprint}), and {given.model} is another model "
+            f"({given.fingerprint}), whose vectors mean something else; give that model, or another store"
+        )
+
+
+def refuse_other_dimension(place: object, there: Encoder, vector: Sequence[float]) -> None:
+    """Nothing, where a vector has as many numbers as those in the store.
+
+    Raises:
+        StoreMismatch: it has not.
+    """
+    if len(vector) != there.dimension:
+        raise StoreMismatch(
+            f"{place} holds vectors of {there.dimension} numbers, and asked was one of {len(vector)}; ask with the "
+            f"model that it was made with, {there.model}"
+        )
 
 
 class VectorStore(Protocol):

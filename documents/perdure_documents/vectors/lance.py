@@ -15,7 +15,15 @@ from lancedb.table import Table
 
 from perdure_api.uri import StoreUri
 from perdure_documents.chunks import Chunk
-from perdure_documents.vectors.contract import Encoder, Found, Kept, StoreMismatch, VectorStoreError
+from perdure_documents.vectors.contract import (
+    Encoder,
+    Found,
+    Kept,
+    StoreMismatch,
+    VectorStoreError,
+    refuse_other_dimension,
+    refuse_other_encoder,
+)
 
 TABLE: Final = "chunks"
 _METADATA: Final = b"perdure"
@@ -71,9 +79,7 @@ class LanceStore:
     def replace(self, chunks: Sequence[Kept], documents: Collection[str], encoder: Encoder) -> None:
         """Has these documents be these chunks and no others, in one commit."""
         table = self._opened() or self._created(encoder)
-        there = _encoder(self._place, table.schema)
-        if (there.dimension, there.fingerprint) != (encoder.dimension, encoder.fingerprint):
-            raise StoreMismatch(_other_encoder(self._place, there, encoder))
+        refuse_other_encoder(self._place, _encoder(self._place, table.schema), encoder)
         with self._translated():
             if not chunks:
                 self.remove(documents)
@@ -103,12 +109,7 @@ class LanceStore:
         table = self._opened()
         if table is None:
             return []
-        there = _encoder(self._place, table.schema)
-        if len(vector) != there.dimension:
-            raise StoreMismatch(
-                f"{self._place} holds vectors of {there.dimension} numbers, and asked was one of {len(vector)}; ask "
-                f"with the model that it was made with, {there.model}"
-            )
+        refuse_other_dimension(self._place, _encoder(self._place, table.schema), vector)
         with self._translated():
             query = table.search(pa.array(vector, pa.float32()).to_numpy()).metric("cosine")
             rows = query.select([*_COLUMNS, "_distance"]).limit(count).to_arrow().to_pylist()
@@ -182,18 +183,6 @@ def _encoder(place: StoreUri, schema: pa.Schema) -> Encoder:
             f"{_FORMAT}: give another folder"
         )
     return Encoder(told["model"], told["fingerprint"], schema.field("vector").type.list_size)
-
-
-def _other_encoder(place: StoreUri, there: Encoder, given: Encoder) -> str:
-    if there.dimension != given.dimension:
-        return (
-            f"{place} holds vectors of {there.dimension} numbers by {there.model}, and {given.model} makes vectors of "
-            f"{given.dimension}; give that model, or another store"
-        )
-    return (
-        f"{place} holds vectors by {there.model} ({there.fingerprint}), and {given.model} is another model "
-        f"({given.fingerprint}), whose vectors mean something else; give that model, or another store"
-    )
 
 
 def _rows(chunks: Sequence[Kept], schema: pa.Schema) -> pa.Table:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from perdure_api.uri import SCHEMES, UriError, parse_uri
+from importlib.util import find_spec
+
+from perdure_api.uri import UriError
+from perdure_api.vectors_uri import DatabaseUri, parse_vectors_uri
 from perdure_documents.vectors.contract import StoreMismatch, VectorStore
 
 
@@ -12,16 +15,16 @@ def open_vectors(uri: str) -> VectorStore:
     Raises:
         StoreMismatch: no store of this kind is spoken to.
     """
-    scheme = uri.partition("://")[0]
-    if scheme not in SCHEMES:
-        raise StoreMismatch(
-            f'"{uri}" is no vector store that this version speaks to; expected a folder for LanceDB at s3://, gs://, '
-            f"az:// or file://, such as s3://bucket/vectors"
-        )
     try:
-        place = parse_uri(uri)
+        place = parse_vectors_uri(uri)
     except UriError as error:
         raise StoreMismatch(str(error)) from error
+    if isinstance(place, DatabaseUri):
+        if find_spec("psycopg") is None:
+            raise StoreMismatch(f"{place}: found no psycopg here; have the worker's image made with perdure[documents]")
+        from perdure_documents.vectors.pgvector import PgvectorStore  # noqa: PLC0415 - where it is used
+
+        return PgvectorStore(place)
     from perdure_documents.vectors.lance import LanceStore  # noqa: PLC0415 - 180 MB, where it is used
 
     return LanceStore(place)

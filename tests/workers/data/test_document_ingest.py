@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from temporalio import workflow
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
 from perdure_api.documents import DocumentIngestResult, SearchResult
@@ -230,6 +231,61 @@ async def test_a_history_that_grows_long_is_continued_and_the_result_is_the_same
 
     assert await started.handle.result() == DocumentIngestResult(documents=25, written=25, chunks=26, tokens=26)
     assert (await started.handle.describe()).run_id != started.handle.first_execution_run_id
+
+
+async def test_in_a_database_all_is_the_same_and_nothing_is_left_in_the_source(
+    ingest: Run, client: Client, source: Path, pgvector: str
+) -> None:
+    async def found(text: str) -> list[tuple[str, str]]:
+        wish = {"text": text, "store": pgvector, "count": 100}
+        result = await (await start_workflow(client, "search", wish, f"search-{uuid.uuid4()}")).handle.result()
+        return [(hit.document.rpartition("/")[2], hit.text) for hit in result.hits]
+
+    first, again = await ingest(store=pgvector), await ingest(store=pgvector)
+    (source / "bread.md").write_text("# Bread\n\nRye and water.\n")
+    (source / "milk.txt").unlink()
+    changed = await ingest(store=pgvector)
+
+    assert first == DocumentIngestResult(documents=4, written=4, chunks=5, tokens=5)
+    assert again == DocumentIngestResult(documents=4, unchanged=4)
+    assert changed == DocumentIngestResult(documents=3, unchanged=2, written=1, removed=1, chunks=1, tokens=1)
+    assert (await found("rye and water"))[0] == ("bread.md", "# Bread\n\nRye and water.")
+    assert sorted(name for name, _ in await found("water")) == ["bread.md", "coffee.pdf", "tea.html"]
+    assert files_in(source / "_staging") == []
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_a_database_that_does_not_let_us_in_ends_the_workflow_and_one_that_is_away_does_not(
+    ingest: Run, client: Client, source: Path, pgvector: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("PGPASSWORD", "guessed")
+        type_, message = await refusal(ingest(store=pgvector))
+    assert (type_, "correct PGUSER and PGPASSWORD" in message) == ("AccessDenied", True)
+
+    with monkeypatch.context() as patch:
+        # Nobody listens at port 1.
+        uri = pgvector.replace(f":{pgvector.split(':')[2].partition('/')[0]}/", ":1/")
+        patch.setenv("PGPORT", "1")
+        wish = {"source": source.as_uri(), "store": uri, "model": "file:///models/mini"}
+        started = await start_workflow(client, "document_ingest", wish)
+        said = await told_of_a_failure(started.handle)
+        await started.handle.terminate()
+
+    assert "cannot be reached" in said
+
+
+async def told_of_a_failure(handle: WorkflowHandle[Any, Any]) -> str:
+    """What an activity that is tried again has said last."""
+    async with asyncio.timeout(30):
+        while True:
+            for pending in (await handle.describe()).raw_description.pending_activities:
+                if pending.last_failure.message:
+                    return f"{pending.last_failure.message} {pending.last_failure.cause.message}"
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize(

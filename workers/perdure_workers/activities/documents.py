@@ -1,7 +1,7 @@
 """Documents into a vector store, and out of it what is near to a question. Run where LanceDB and the parsers are.
 
-What passes between the steps lies in the object store, in a folder of the run beside the vectors: no history of
-Temporal holds texts or vectors. Every step may be done twice: it writes the same objects again.
+What passes between the steps lies in the object store, in a folder of the run: no history of Temporal holds texts or
+vectors. Every step may be done twice: it writes the same objects again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from temporalio.exceptions import ApplicationError
 from perdure_api.documents import DocumentProblem, DocumentRefusal, Hit
 from perdure_api.inference import TextFormat, TextPart
 from perdure_api.uri import StoreUri, UriError, parse_uri
+from perdure_api.vectors_uri import is_database
 from perdure_data.errors import AccessDenied, BucketNotFound, NotFound, StoreError, TooLarge, Unavailable
 from perdure_data.stores import ObjectInfo, Stores
 from perdure_documents import chunks
@@ -30,7 +31,7 @@ from perdure_documents.chunks import Chunk, Chunking
 from perdure_documents.formats import SIZE_LIMIT_BYTES, readable_name
 from perdure_documents.reader import DocumentReader
 from perdure_documents.refusals import Problem, Refused
-from perdure_documents.vectors import Kept, StoreMismatch, VectorStore, open_vectors
+from perdure_documents.vectors import Kept, StoreDenied, StoreMismatch, VectorStore, open_vectors
 from perdure_documents.vectors.contract import Encoder
 from perdure_workers.activities.heartbeats import beating
 from perdure_workers.messages import (
@@ -116,7 +117,6 @@ class DocumentActivities:
 
     def _plan(self, request: PlanIngestion) -> IngestionPlanned:
         self._look_at_store(request.store)
-        open_vectors(request.store).encoder()
         found = self._listed(request.source)
         readable = [info for info in found if readable_name(info.uri.path)]
         others = [info for info in found if not readable_name(info.uri.path)]
@@ -227,8 +227,7 @@ class DocumentActivities:
         return IngestionEnded(removed=removed)
 
     def _describe(self, request: DescribeVectors) -> VectorsDescribed:
-        self._look_at_store(request.store)
-        encoder = open_vectors(request.store).encoder()
+        encoder = self._look_at_store(request.store)
         if encoder is None:
             raise _problem(
                 DocumentProblem.STORE_NOT_FOUND,
@@ -267,9 +266,12 @@ class DocumentActivities:
             )
         return VectorsFound(hits=hits)
 
-    def _look_at_store(self, uri: str) -> None:
-        """Asks our own client first: it tells a bucket that is not there from one that may not be read."""
-        self._stores.children(parse_uri(uri))
+    def _look_at_store(self, uri: str) -> Encoder | None:
+        """What made the vectors in it; None: it is empty."""
+        if not is_database(uri):
+            # Our own client is asked first: it tells a bucket that is not there from one that may not be read.
+            self._stores.children(parse_uri(uri))
+        return open_vectors(uri).encoder()
 
     def _listed(self, source: str) -> list[ObjectInfo]:
         """The documents of a source by their URIs; what begins with a dot or an underscore is no document."""
@@ -351,7 +353,7 @@ def _refusals() -> Iterator[None]:
         raise _problem(DocumentProblem.STORE_MISMATCH, str(error)) from error
     except Unavailable:
         raise
-    except AccessDenied as error:
+    except (AccessDenied, StoreDenied) as error:
         raise _problem(DocumentProblem.ACCESS_DENIED, str(error)) from error
     except NotFound as error:
         raise _problem(DocumentProblem.SOURCE_NOT_FOUND, str(error)) from error

@@ -30,8 +30,6 @@ with workflow.unsafe.imports_passed_through():
 
 BATCHES_AT_A_TIME: Final = 4
 """While the vectors of one are made, another is read and a third is written."""
-STAGING: Final = "staging"
-"""Folder below the vector store: what the steps of a run leave for each other."""
 
 
 @workflow.defn(name=names.DOCUMENT_INGEST_WORKFLOW_TYPE)
@@ -68,7 +66,7 @@ class DocumentIngestWorkflow:
         return _result(so_far).model_copy(update={"removed": ended.removed})
 
     async def _begun(self, wish: IngestionRun) -> IngestionSoFar:
-        staging = f"{wish.store.rstrip('/')}/{STAGING}/{workflow.info().run_id}"
+        staging = f"{wish.staging_folder}/{workflow.info().run_id}"
         plan = await call(
             ActivityName.PLAN_INGESTION,
             PlanIngestion(source=wish.source, store=wish.store, staging=staging, may_be_empty=wish.may_be_empty),
