@@ -46,7 +46,7 @@ check: $(VENV)/.ready ## Style, types, structure, chart, Dockerfiles, generated 
 
 .PHONY: unit
 unit: $(VENV)/.ready ## Tests that need no cluster: under a minute
-	@$(VENV)/bin/pytest -q $(SLOWEST) -m "not cluster and not slow" --numprocesses auto --dist loadfile
+	@scripts/unit $(SLOWEST)
 
 .PHONY: test-slow
 test-slow: models ## Whole training runs, which need no cluster: minutes

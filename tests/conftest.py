@@ -38,11 +38,6 @@ SECRET_KEY = "perdure-test-secret"
 ADMIN_TOKEN = "perdure-test-admin"
 START_SECONDS = 60
 
-# Tests that run side by side have a core each: threads that wait for others to have computed would take it from them.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
-        os.environ.setdefault(_threads, "1")
-
 # What is slow on a busy machine is not wrong.
 hypothesis.settings.register_profile("perdure", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("perdure")

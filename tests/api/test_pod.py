@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from perdure_api.pod import TERMINATION_MESSAGE_LIMIT_BYTES, CheckpointRef, TerminationMessage
 
 
-@given(st.text(max_size=20_000))
+@given(st.text(max_size=TERMINATION_MESSAGE_LIMIT_BYTES))
 def test_a_termination_message_of_any_length_fits_the_kubelets_limit_and_comes_back(text: str) -> None:
     message = TerminationMessage(message=text, step=7, checkpoint=CheckpointRef(uri="s3://b/c", step=5))
 

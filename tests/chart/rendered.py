@@ -74,7 +74,16 @@ class Chart:
 
 @cache
 def _rendered(values: str, *, tests: bool) -> str:
-    """What `helm template` prints for values in JSON: the same for the same values, as nothing in it is by chance."""
+    """The same for the same values, as nothing in it is by chance."""
+    return rendered_anew(values, tests=tests)
+
+
+def rendered_anew(values: str, *, tests: bool = False) -> str:
+    """What `helm template` prints for values in JSON.
+
+    Raises:
+        Refusal: it would not.
+    """
     options = [f"--namespace={NAMESPACE}", "--values=-", *([] if tests else ["--skip-tests"])]
     result = helm("template", "perdure", CHART, *options, document=json.loads(values))
     if result.returncode:

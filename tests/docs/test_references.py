@@ -25,58 +25,72 @@ COMMAND = r"(?:^\s*|[&|(] *|=\S* )"
 """Where a command begins; messages, which are set as code too, may say "make room"."""
 FILE_ENDINGS = (".json",)
 
-pages = pytest.mark.parametrize("page", PAGES)
-written_pages = pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("docs/reference/")])
+WRITTEN_PAGES = [page for page in PAGES if not page.startswith("docs/reference/")]
 """Those that no program makes from the models."""
 
 
-@pages
-def test_every_link_leads_somewhere(page: str) -> None:
-    for link in links(page):
-        if re.match(r"[a-z]+:", link):
-            continue
-        path, _, anchor = link.partition("#")
-        target = (ROOT / page).parent / path if path else ROOT / page
-        assert target.exists(), link
-        if anchor:
-            assert anchor in anchors(target.resolve().relative_to(ROOT).as_posix()), link
+def test_every_link_leads_somewhere() -> None:
+    assert [(page, link) for page in PAGES for link in links(page) if not _leads_somewhere(page, link)] == []
 
 
-@pages
-def test_every_path_into_the_repository_exists(page: str) -> None:
-    for word in _words(page, rf"(?<![\w./-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w"):
-        assert (ROOT / word).exists(), word
+def test_every_path_into_the_repository_exists() -> None:
+    named = [
+        (page, word) for page in PAGES for word in _words(page, rf"(?<![\w./-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w")
+    ]
+
+    assert named
+    assert [(page, word) for page, word in named if not (ROOT / word).exists()] == []
 
 
-@pages
-def test_every_make_target_exists(page: str) -> None:
-    named = {target for code in code_words(page) for target in re.findall(rf"{COMMAND}make (?:-\w+ )?([a-z-]+)", code)}
+def test_every_make_target_exists() -> None:
+    named = {
+        (page, target)
+        for page in PAGES
+        for code in code_words(page)
+        for target in re.findall(rf"{COMMAND}make (?:-\w+ )?([a-z-]+)", code)
+    }
 
-    assert named <= TARGETS
-
-
-@pages
-def test_every_command_of_ours_exists_with_its_options(page: str) -> None:
-    for command in _commands_of_ours(page):
-        _parse(command)
-
-
-@written_pages
-def test_every_value_of_the_chart_exists(page: str) -> None:
-    for path in _words(page, DOTTED):
-        if path.split(".")[0] in VALUES and not path.endswith(FILE_ENDINGS):
-            assert _is_value(path.split(".")), path
+    assert named
+    assert {(page, target) for page, target in named if target not in TARGETS} == set()
 
 
-@written_pages
-def test_every_field_of_a_training_job_exists(page: str) -> None:
+def test_every_command_of_ours_exists_with_its_options() -> None:
+    commands = [(page, command) for page in PAGES for command in _commands_of_ours(page)]
+
+    assert commands
+    for page, command in commands:
+        _parse(page, command)
+
+
+def test_every_value_of_the_chart_exists() -> None:
+    named = [
+        (page, path) for page, path in _dotted() if path.split(".")[0] in VALUES and not path.endswith(FILE_ENDINGS)
+    ]
+
+    assert named
+    assert [(page, path) for page, path in named if not _is_value(path.split("."))] == []
+
+
+def test_every_field_of_a_training_job_exists() -> None:
     of_spec = SCHEMA["properties"]["spec"]["properties"]
-    for path in _words(page, DOTTED):
-        head = path.split(".")[0]
-        if head in {"spec", "status"}:
-            assert _is_field(path.split("."), SCHEMA), path
-        elif head in of_spec:
-            assert _is_field(["spec", *path.split(".")], SCHEMA), path
+    heads = {"spec": "", "status": "", **dict.fromkeys(of_spec, "spec.")}
+    named = [(page, f"{heads[head]}{path}") for page, path in _dotted() if (head := path.split(".")[0]) in heads]
+
+    assert named
+    assert [(page, path) for page, path in named if not _is_field(path.split("."), SCHEMA)] == []
+
+
+def _leads_somewhere(page: str, link: str) -> bool:
+    if re.match(r"[a-z]+:", link):
+        return True  # out of the repository
+    path, _, anchor = link.partition("#")
+    target = (ROOT / page).parent / path if path else ROOT / page
+    return target.exists() and (not anchor or anchor in anchors(target.resolve().relative_to(ROOT).as_posix()))
+
+
+def _dotted() -> list[tuple[str, str]]:
+    """Words with dots in them that are set as code, each with its page."""
+    return [(page, path) for page in WRITTEN_PAGES for path in _words(page, DOTTED)]
 
 
 def _words(page: str, pattern: str) -> set[str]:
@@ -90,18 +104,18 @@ def _commands_of_ours(page: str) -> Iterator[list[str]]:
             yield shlex.split(found[1])
 
 
-def _parse(words: list[str]) -> None:
-    """Lets click read the words as it would, without doing anything."""
+def _parse(page: str, words: list[str]) -> None:
+    """Lets click read the words of a page as it would, without doing anything."""
     name, *rest = words
     command = perdure.commands.get(name)
     while isinstance(command, click.Group):
         name, *rest = rest
         command = command.commands.get(name)
-    assert command is not None, f"perdure {shlex.join(words)}"
+    assert command is not None, f"{page}: perdure {shlex.join(words)}"
     try:
         command.make_context(name, ["NAME" if word == "…" else word for word in rest])
     except click.UsageError as error:
-        pytest.fail(f"perdure {shlex.join(words)}: {error.message}")
+        pytest.fail(f"{page}: perdure {shlex.join(words)}: {error.message}")
 
 
 def _is_value(path: list[str]) -> bool:

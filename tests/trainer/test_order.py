@@ -40,10 +40,10 @@ def test_all_orders_are_about_as_frequent(what: str) -> None:
     """Chi-squared with 23 degrees of freedom: more than 50 would happen once in a thousand times by chance."""
     numbers = np.arange(4)
     found = Counter(
-        tuple(KeyedPermutation(4, *((n, 0) if what == "seeds" else (0, n))).at(numbers).tolist()) for n in range(6000)
+        tuple(KeyedPermutation(4, *((n, 0) if what == "seeds" else (0, n))).at(numbers).tolist()) for n in range(2400)
     )
     assert len(found) == 24
-    assert sum((times - 250) ** 2 / 250 for times in found.values()) < 50
+    assert sum((times - 100) ** 2 / 100 for times in found.values()) < 50
 
 
 def test_a_large_order_has_no_trend_and_no_memory() -> None:
@@ -69,7 +69,7 @@ def test_the_order_stays_what_it_was_in_earlier_releases() -> None:
     st.integers(1, 200),
     st.integers(1, 5),
     st.integers(1, 4),
-    st.lists(st.tuples(st.integers(1, 5), st.integers(0, 6)), min_size=1, max_size=6),
+    st.lists(st.tuples(st.integers(1, 5), st.integers(0, 3)), min_size=1, max_size=6),
 )
 def test_ranks_that_come_and_go_see_every_sample_once(
     count: int, size: int, micro_batches: int, attempts: list[tuple[int, int]]

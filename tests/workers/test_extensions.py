@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -19,6 +17,7 @@ from perdure_control.factory import Registry, WorkflowEntry, load_registry
 from perdure_control.factory.builtin import BUILTIN
 from perdure_control.factory.registry import ENTRY_POINTS
 from perdure_workers import extensions
+from perdure_workers.main import main
 from perdure_workers.process import VERSIONED_WORKFLOWS, WORKFLOWS, sandbox
 from tests.control.factory.unsafe import UNSAFE, UnsafeWorkflow
 from tests.control.factory.workflows import GREET, ONCE, Greeting, GreetWorkflow, greet
@@ -89,20 +88,20 @@ def test_every_workflow_that_perdure_brings_is_one_of_the_workers(workflows: tup
     assert {(entry.type, entry.queue) for entry in BUILTIN} <= {(name, names.TASK_QUEUE_CPU) for name in served}
 
 
-def test_with_two_workflows_of_one_name_no_worker_starts(tmp_path: Path) -> None:
+def test_with_two_workflows_of_one_name_no_worker_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Which of them would run depends on the order of packages: nobody wants to find that out later."""
     for package in ("one", "two"):
         info = tmp_path / f"{package}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text("[perdure.workflows]\ngreet = tests.control.factory.workflows:GREET\n")
-    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2]), *sys.path])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["perdure-worker"])
 
-    ended = subprocess.run(
-        [sys.executable, "-m", "perdure_workers"],
-        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=50,
-    )  # fmt: skip
+    assert main() == 64
 
-    assert ended.returncode == 64
-    assert ended.stderr.startswith("perdure-worker: two workflows have the name greet: one of ")
-    assert "of one, one of" in ended.stderr
+    said = capsys.readouterr().err
+    assert said.startswith("perdure-worker: two workflows have the name greet: one of ")
+    assert "of one, one of" in said

@@ -65,25 +65,30 @@ def test_slots_that_make_no_sense_are_refused(pool: Pool, slots: str, most: int)
         WorkerSettings.from_environment({"PERDURE_WORKER_SLOTS": slots}, pool)
 
 
-def test_without_what_models_need_the_gpu_pool_says_so() -> None:
-    """As in the CPU image, which has no torch."""
-    program = (
-        "import sys; sys.modules['torch'] = None; sys.modules['perdure_inference'] = None; "
-        "sys.argv = ['perdure-worker', '--pool', 'gpu']; from perdure_workers.main import main; sys.exit(main())"
-    )
+WITHOUT_TORCH = """
+import sys
+import perdure_workers.main, perdure_workers.process
+print("torch" in sys.modules, flush=True)
+sys.modules["torch"] = sys.modules["perdure_inference"] = None
+sys.argv = ["perdure-worker", "--pool", "gpu"]
+sys.exit(perdure_workers.main.main())
+"""
+
+
+@pytest.fixture(scope="module")
+def in_the_cpu_image() -> subprocess.CompletedProcess[str]:
+    """A worker of the GPU pool where there is no torch; before, it says whether the CPU pool has imported it."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-
-    ended = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], env=environment, capture_output=True, text=True, check=False
     )
 
-    assert ended.returncode == 64
-    assert ended.stderr.startswith('perdure-worker: --pool is "gpu" and ')
-    assert "expected what models need: run the image perdure-gpu" in ended.stderr
+
+def test_without_what_models_need_the_gpu_pool_says_so(in_the_cpu_image: subprocess.CompletedProcess[str]) -> None:
+    assert in_the_cpu_image.returncode == 64
+    assert in_the_cpu_image.stderr.startswith('perdure-worker: --pool is "gpu" and ')
+    assert "expected what models need: run the image perdure-gpu" in in_the_cpu_image.stderr
 
 
-def test_the_cpu_pool_imports_nothing_that_models_need() -> None:
-    program = "import perdure_workers.main, perdure_workers.process, sys; sys.exit('torch' in sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-
-    assert subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode == 0
+def test_the_cpu_pool_imports_nothing_that_models_need(in_the_cpu_image: subprocess.CompletedProcess[str]) -> None:
+    assert in_the_cpu_image.stdout == "False\n"

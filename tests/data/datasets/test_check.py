@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 from backports import zstd
@@ -172,15 +173,19 @@ async def test_of_many_large_files_each_is_looked_at_and_not_more_than_planned(
         stores.put(uri, whole)
 
 
+@cache
+def twenty_thousand_texts(compress: Callable[[bytes], bytes]) -> bytes:
+    """Of random letters: these do not shrink much, so that the share that was read can be told."""
+    texts = [random.Random(number).randbytes(300).hex() for number in range(20_000)]
+    return compress(b"".join(json.dumps({"text": text}).encode() + b"\n" for text in texts))
+
+
 @pytest.mark.parametrize("compress", [gzip.compress, zstd.compress], ids=["gzip", "zstd"])
 async def test_of_large_compressed_data_the_front_is_read(
     stores: Stores, folder: StoreUri, compress: Callable[[bytes], bytes]
 ) -> None:
-    # What is random does not shrink much, so that the share that was read can be told.
-    texts = [random.Random(number).randbytes(300).hex() for number in range(20_000)]
-    content = b"".join(json.dumps({"text": text}).encode() + b"\n" for text in texts)
     uri = folder.child("data")
-    stores.put(uri, compress(content))
+    stores.put(uri, twenty_thousand_texts(compress))
     report = await check_dataset(stores, DatasetSpec(uri=str(uri)), ReadingPlan(whole_limit_bytes=4_000_000))
     assert report.extent is Extent.FRONT
     assert report.fingerprint.startswith("front-sha256:")

@@ -72,9 +72,7 @@ def test_a_page_that_hangs_holds_up_neither_training_nor_the_end() -> None:
     assert journal.close(SECONDS)
 
 
-@pytest.mark.parametrize(
-    ("total", "marks"), [(1, 1), (100, 100), (10_000, 10_000), (10_001, 5002), (1_000_000, 10_001)]
-)
+@pytest.mark.parametrize(("total", "marks"), [(1, 1), (100, 100), (10_000, 10_000), (10_001, 5002), (200_000, 10_001)])
 def test_a_curve_has_a_bounded_number_of_points_and_both_ends(total: int, marks: int) -> None:
     report = ProgressReport()
     found = [step for step in range(1, total + 1) if Note(step, total, 0.0, {}, report).is_mark]

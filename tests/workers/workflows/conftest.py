@@ -59,6 +59,7 @@ from perdure_workers.process import WORKFLOWS, sandbox
 from perdure_workers.workflows.training import TrainingWorkflow
 
 T = TypeVar("T")
+PATIENCE_SECONDS = 60
 Handle = WorkflowHandle[TrainingWorkflow, TrainingJobStatus]
 
 COMPLETED = Outcome(reason=Reason.COMPLETED, message="training completed", exit_code=0)
@@ -231,6 +232,13 @@ def _raised(answer: T | ApplicationError) -> T:
     if isinstance(answer, ApplicationError):
         raise answer.with_traceback(None)  # raised again and again, one exception's traceback only grows
     return answer
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Waits for something that the world is told."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not holds():  # noqa: ASYNC110 - by several activities
+            await asyncio.sleep(0.01)
 
 
 OWN = TrainingJobSpec.from_wire({"trainer": {"image": "i", "command": ["true"]}})

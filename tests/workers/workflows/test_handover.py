@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
@@ -17,18 +16,12 @@ from perdure_api.spec import RetrySpec
 from perdure_api.status import TrainingJobStatus
 from perdure_api.workflow import SIGNAL_WISHES, Wishes
 from tests.temporal_server import dev_server
-from tests.workers.workflows.conftest import BUILT_IN, FAILED, OWN, World, begin, working
+from tests.workers.workflows.conftest import BUILT_IN, FAILED, OWN, World, begin, until, working
 
 pytestmark = [pytest.mark.temporal, pytest.mark.asyncio(loop_scope="module")]
 
 FIRST_TASK_COMPLETED = 4
 """Number of that event in every history, behind: started, task scheduled, task started."""
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not holds():  # noqa: ASYNC110 - the world is told by several activities
-            await asyncio.sleep(0.01)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -99,8 +99,8 @@ async def test_texts_of_the_store_become_files_in_it(client: Client, folder: Pat
 async def test_a_payload_over_temporals_limit_goes_through_the_store(
     client: Client, folder: Path, tmp_path: Path
 ) -> None:
-    """3 MB of texts in, 0.4 MB of vectors out, and 4000 of them: neither would pass as an input or a result."""
-    texts = [f"{number} {'fox ' * 187}" for number in range(4000)]
+    """3 MB of texts in, and vectors of 2100 out: neither would pass as an input or a result."""
+    texts = [f"{number} {'fox ' * 360}" for number in range(2100)]
     model = f"file://{folder}/encoder"
     with pytest.raises(InputTooLarge, match="Put what is large into the object store, and its URI into the input"):
         await run(client, "batch_embed", {"model": model, "texts": texts})
@@ -109,11 +109,11 @@ async def test_a_payload_over_temporals_limit_goes_through_the_store(
 
     type_, said = await refusal(client, "batch_embed", {"model": model, "source": source})
     assert type_ == "OutputMissing"
-    assert said.startswith("found 4000 texts and no output; expected at most 2048 without one. Set output to a folder")
+    assert said.startswith("found 2100 texts and no output; expected at most 2048 without one. Set output to a folder")
     result = await run(client, "batch_embed", {"model": model, "source": source, "output": f"file://{tmp_path}/out"})
 
-    assert (result.count, result.truncated) == (4000, 4000)
-    assert pq.read_table(result.uri.removeprefix("file://")).num_rows == 4000
+    assert (result.count, result.truncated) == (2100, 2100)
+    assert pq.read_table(result.uri.removeprefix("file://")).num_rows == 2100
 
 
 async def test_a_prompt_is_prepared_and_answered(client: Client, folder: Path) -> None:

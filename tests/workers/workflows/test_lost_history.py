@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from perdure_api.conditions import Condition, ConditionStatus, ConditionType, Reason
+from perdure_api.conditions import Condition, ConditionStatus, ConditionType, Phase, Reason
 from perdure_api.spec import AlternativeSpec, DeadlinesSpec, ResourcesSpec
 from perdure_api.status import AttemptCounters, AttemptStatus, TrainingJobStatus
 from perdure_api.workflow import SIGNAL_WISHES, Wishes
 from perdure_workers.messages import FoundAttempt
-from tests.workers.workflows.conftest import BUILT_IN, COMPLETED, DISRUPTED, FAILED, OWN, Handle, Start, World
+from tests.workers.workflows.conftest import BUILT_IN, COMPLETED, DISRUPTED, FAILED, OWN, Start, World, until
 
 pytestmark = [pytest.mark.temporal, pytest.mark.asyncio(loop_scope="module")]
 
@@ -159,7 +159,7 @@ async def test_an_attempt_that_was_told_to_end_is_ended_before_the_job_says_that
 
     handle = await start(OWN.model_copy(update={"suspend": True}), recalled=told(attempt(1)))
     await handle.signal(SIGNAL_WISHES, Wishes(generation=2, suspend=True))
-    await suspends(handle)
+    await until(lambda: world.phases[-1:] == [Phase.SUSPENDED])
     cleaned = [each.attempt for each in world.cleaned]
     world.monitor_for_ever = False
     await handle.signal(SIGNAL_WISHES, Wishes(generation=3, suspend=False))
@@ -169,11 +169,6 @@ async def test_an_attempt_that_was_told_to_end_is_ended_before_the_job_says_that
     assert [(each.number, each.reason) for each in status.attempts] == [(1, "Suspended"), (2, "Completed")]
     assert status.attempt_counters
     assert (status.attempt_counters.suspended, status.attempt_counters.disrupted) == (1, 0)
-
-
-async def suspends(handle: Handle) -> None:
-    while (await handle.query("status", result_type=TrainingJobStatus)).phase != "Suspended":
-        pass
 
 
 async def test_the_place_of_the_newest_attempt_is_gone_on_with(start: Start, world: World) -> None:

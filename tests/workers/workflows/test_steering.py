@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 from temporalio.service import RPCError, RPCStatusCode
@@ -27,6 +25,7 @@ from tests.workers.workflows.conftest import (
     Handle,
     Start,
     World,
+    until,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -37,12 +36,6 @@ SAVED = Outcome(
     exit_code=143,
     words=TerminationMessage(step=7, checkpoint=CheckpointRef(uri="s3://b/7", step=7)),
 )
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not holds():  # noqa: ASYNC110 - the world is told by several activities
-            await asyncio.sleep(0.01)
 
 
 async def suspend(handle: Handle, generation: int, *, suspended: bool = True) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 
 import pytest
@@ -11,7 +10,7 @@ from temporalio.testing import WorkflowEnvironment
 from perdure_api.conditions import ConditionType, Phase
 from perdure_api.spec import DeadlinesSpec, RetrySpec
 from perdure_api.workflow import SIGNAL_WISHES, Wishes
-from tests.workers.workflows.conftest import BUILT_IN, COMPLETED, DISRUPTED, FAILED, Start, World
+from tests.workers.workflows.conftest import BUILT_IN, COMPLETED, DISRUPTED, FAILED, Start, World, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -34,9 +33,7 @@ async def test_a_suspended_day_and_hours_of_backing_off_are_told_as_they_passed(
     retry = RetrySpec(max_attempts=4, initial_interval_seconds=HOUR_SECONDS, max_interval_seconds=3 * HOUR_SECONDS)
     deadlines = DeadlinesSpec(active_seconds=7 * HOUR_SECONDS)
     handle = await start(BUILT_IN.model_copy(update={"suspend": True, "retry": retry, "deadlines": deadlines}))
-    async with asyncio.timeout(60):
-        while world.phases != [Phase.SUSPENDED]:  # noqa: ASYNC110 - the world is told by an activity
-            await asyncio.sleep(0.01)
+    await until(lambda: world.phases == [Phase.SUSPENDED])
 
     await environment.sleep(DAY_SECONDS)
     await handle.signal(SIGNAL_WISHES, Wishes(generation=2, suspend=False))
