@@ -240,3 +240,18 @@ def test_who_may_not_install_pgvector_or_make_a_table_is_told_what_to_ask_for(
         connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
     with pytest.raises(StoreDenied, match="permission denied for schema public; grant it, or give a table that"):
         open_vectors(pgvector).replace(kept("x"), [DOCUMENT], ENCODER)
+
+
+def test_where_there_is_an_index_as_many_are_found_as_are_asked_for(pgvector: str, connect: Connect) -> None:
+    """By itself it looks at 40 rows, however many are asked for."""
+    open_vectors(pgvector).replace(kept(*map(str, range(300))), [DOCUMENT], ENCODER)
+    table = pgvector.rpartition("=")[2]
+    with connect() as owner:
+        owner.execute(f"CREATE INDEX ON {table} USING hnsw (vector vector_cosine_ops)")
+        owner.execute(f"ANALYZE {table}")
+        for setting in ("enable_seqscan", "enable_sort"):
+            owner.execute(f"ALTER DATABASE postgres SET {setting} = off")
+        try:
+            assert len(open_vectors(pgvector).nearest([1.0, 0.0, 0.0], 100)) == 100
+        finally:
+            owner.execute("ALTER DATABASE postgres RESET ALL")

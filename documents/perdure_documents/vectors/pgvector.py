@@ -64,6 +64,10 @@ _NEAREST: Final = """
     SELECT document, ordinal, text, "start", "end", page, headings, vector <=> %(vector)s::vector AS distance
     FROM {table} ORDER BY vector <=> %(vector)s::vector LIMIT %(count)s"""
 
+_LOOK_AT: Final = "SELECT set_config('hnsw.ef_search', %s, true)"
+_LOOKED_AT: Final = (40, 1000)
+"""Rows that an index looks at by itself, however many are asked for, and the most that it can be told to."""
+
 
 class PgvectorStore:
     """A table of chunks. The encoder is told in its comment. Each call has a connection of its own."""
@@ -124,6 +128,7 @@ class PgvectorStore:
             if there is None:
                 return []
             refuse_other_dimension(self._place, there, vector)
+            connection.execute(_LOOK_AT, [str(min(max(count, _LOOKED_AT[0]), _LOOKED_AT[1]))])
             rows = connection.execute(self._on_table(_NEAREST), {"vector": _written(vector), "count": count})
             return [_found(*row) for row in rows]
 
