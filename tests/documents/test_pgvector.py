@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -244,7 +245,8 @@ def test_who_may_not_install_pgvector_or_make_a_table_is_told_what_to_ask_for(
 
 def test_where_there_is_an_index_as_many_are_found_as_are_asked_for(pgvector: str, connect: Connect) -> None:
     """By itself it looks at 40 rows, however many are asked for."""
-    open_vectors(pgvector).replace(kept(*map(str, range(300))), [DOCUMENT], ENCODER)
+    vectors = [replace(each, vector=(1.0, each.chunk.start / 300, 0.0)) for each in kept(*map(str, range(300)))]
+    open_vectors(pgvector).replace(vectors, [DOCUMENT], ENCODER)
     table = pgvector.rpartition("=")[2]
     with connect() as owner:
         owner.execute(f"CREATE INDEX ON {table} USING hnsw (vector vector_cosine_ops)")
