@@ -172,7 +172,8 @@ class World:
         async def clean_up(request: CleanUp) -> None:
             self.cleaned.append(request)
             _raised(_next(self.cleanings))
-            if request.attempt in self.monitored:
+            # What is there already may be ended before anybody looks at it.
+            if request.attempt in self.monitored or request.attempt in {each.number for each in self.found}:
                 self._ended.add(request.attempt)
 
         @activity.defn(name=ActivityName.COMMAND_ATTEMPT)
