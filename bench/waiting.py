@@ -147,35 +147,72 @@ async def _waiting(api: Api, path: str, waits: Waits) -> int:
     return sum(waits.waits(job.get("status") or {}) for job in await api.items(path))
 
 
-def conditions(facts: Mapping[str, Any], jobs: int, minutes: float) -> str:
+def conditions(facts: Mapping[str, Any]) -> str:
     """What the figures depend on, in two sentences."""
     return (
         f"{facts['cpus']} CPUs of an {facts['cpu']}, load {facts['load_before']} before; Kubernetes "
         f"{facts['kubernetes']}, Perdure {facts['perdure']} with {facts['workers']} worker(s); {facts['time']}. "
-        f"{jobs} jobs of each kind for {minutes:g} minutes."
+        f"{facts['jobs']} jobs of each kind for {facts['minutes']:g} minutes."
     )
 
 
-async def run(jobs: int, minutes: float, path: Path) -> int:
-    """Measures each kind, and prints the table."""
-    costs: list[Cost] = []
+@dataclass
+class Results:
+    """What was measured so far."""
+
+    conditions: dict[str, Any]
+    costs: list[Cost] = field(default_factory=list)
+
+    @property
+    def measured(self) -> set[str]:
+        """What jobs waited for."""
+        return {cost.waits_for for cost in self.costs}
+
+    def save(self, path: Path) -> None:
+        """Raw results with the table beside them."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        document = {"conditions": self.conditions, "costs": [asdict(cost) for cost in self.costs]}
+        path.write_text(json.dumps(document, indent=1))
+        output.beside(path, output.text(conditions(self.conditions), tables(self.costs)), None)
+
+
+def load(path: Path) -> Results:
+    """Those of a file.
+
+    Raises:
+        BenchError: there is none that can be read.
+    """
+    try:
+        raw = json.loads(path.read_text())
+        costs = [
+            Cost(each["waits_for"], each["jobs"], Rates(**each["idle"]), Rates(**each["waiting"]))
+            for each in raw["costs"]
+        ]
+        return Results(raw["conditions"], costs)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchError(
+            f"found no results in {path} ({error!r}), expected those of an earlier run; run it without --go-on"
+        ) from error
+
+
+async def run(wanted: argparse.Namespace) -> int:
+    """Measures each kind, keeps it, and prints the table of all."""
+    path: Path = wanted.results
+    before = load(path) if wanted.go_on else None
     # One node of KWOK's: no job runs, but the frame wants its process there.
     async with session(nodes=1) as installation:
-        facts = await installation.conditions()
+        facts = await installation.conditions() | {"jobs": wanted.jobs, "minutes": wanted.minutes}
+        results = before or Results(facts)
+        output.require_same(results.conditions, facts, path)
         for waits_for, waits in WAITS.items():
+            if waits_for in results.measured:
+                continue
             async with installed_with(*waits.values):
-                print(f"  {jobs} jobs that wait for {waits_for} ...", flush=True)
-                costs.append(await measure(installation, waits_for, jobs, minutes))
-    write(path, facts, costs, output.text(conditions(facts, jobs, minutes), tables(costs)))
+                print(f"  {wanted.jobs} jobs that wait for {waits_for} ...", flush=True)
+                results.costs.append(await measure(installation, waits_for, wanted.jobs, wanted.minutes))
+            results.save(path)
+    print(f"\n{path.with_suffix('.md').read_text()}\nRaw results: {path}")
     return 0
-
-
-def write(path: Path, facts: Mapping[str, Any], costs: Sequence[Cost], told: str) -> None:
-    """Raw results with the table beside them, which is printed too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"conditions": facts, "costs": [asdict(cost) for cost in costs]}, indent=1))
-    path.with_suffix(".md").write_text(told)
-    print(f"\n{told}\nRaw results: {path}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -184,10 +221,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=200, help="that wait at the same time (%(default)s)")
     parser.add_argument("--minutes", type=float, default=4, help="for each kind, with jobs and without (%(default)s)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="a file for what was measured (%(default)s)")
+    parser.add_argument("--go-on", action="store_true", help="keep what the file has, and measure what is missing")
     wanted = parser.parse_args(arguments)
     if wanted.jobs < 1 or wanted.minutes <= 0:
         parser.error(f"found --jobs {wanted.jobs} --minutes {wanted.minutes:g}, expected both to be more than 0")
-    return finished(run(wanted.jobs, wanted.minutes, wanted.results), "Nothing was kept: measure again.")
+    go_on = f'Go on with: make bench-waiting BENCH="--go-on", which keeps what is in {wanted.results}.'
+    return finished(run(wanted), go_on)
 
 
 if __name__ == "__main__":

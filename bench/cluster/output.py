@@ -8,7 +8,10 @@ from typing import Any, Final
 
 from bench.cluster.errors import BenchError
 
-MUST_AGREE: Final = ("cpu", "cpus", "kubernetes", "perdure", "workers", "temporal", "postgresql", "filesystem")
+MUST_AGREE: Final = (
+    *("cpu", "cpus", "kubernetes", "perdure", "workers", "temporal", "postgresql", "filesystem"),
+    *("jobs", "minutes"),
+)
 """Conditions under which figures may stand in one table."""
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bench.cluster.workload import STAYS, training_job
-from bench.waiting import WAITS, Cost, tables
+from bench.waiting import WAITS, Cost, Results, load, main, tables
 from bench.watch.results import Rates
 from perdure_api.spec import TrainingJobSpec
 
@@ -46,3 +48,19 @@ def test_each_kind_of_job_asks_for_what_the_contract_knows(waits_for: str) -> No
 
     assert not TrainingJobSpec.model_validate(spec).built_in
     assert not waits.waits({})
+
+
+def test_what_is_kept_is_what_was_measured_with_its_table_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "folder/results.json"
+    facts = dict.fromkeys(("cpus", "cpu", "load_before", "kubernetes", "perdure", "workers", "time", "jobs"), "1")
+    results = Results({**facts, "minutes": 1.0}, [COST])
+    results.save(path)
+
+    assert load(path) == results
+    assert load(path).measured == {"its turn"}
+    assert "| its turn | 9.00 | 18.0 |" in path.with_suffix(".md").read_text()
+
+
+def test_to_go_on_with_nothing_is_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--go-on", "--results", str(tmp_path / "results.json")]) == 1
+    assert "run it without --go-on" in capsys.readouterr().err
