@@ -84,7 +84,7 @@ log = structlog.get_logger(__name__)
 
 
 def sandbox() -> SandboxedWorkflowRunner:
-    """What workflows run in: determinism is checked, our own modules are shared."""
+    """What workflows run in. Those of others are kept from clocks and chance; ours are shared, and looked through."""
     return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
 
 
